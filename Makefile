@@ -1,0 +1,38 @@
+# make demo · make test · make check
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STUDIO_VENV := .venv-label-studio
+LABEL_STUDIO_VERSION := 1.23.2
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test test-fast check install install-label-studio clean
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+install: $(VENV)/.installed ## SRPU and its tools, into .venv
+
+install-label-studio: $(STUDIO_VENV)/.installed ## Label Studio, into an environment of its own
+
+$(VENV)/.installed: requirements.txt requirements-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q -r requirements-dev.txt
+	touch $@
+
+$(STUDIO_VENV)/.installed: Makefile
+	$(PYTHON) -m venv $(STUDIO_VENV)
+	$(STUDIO_VENV)/bin/pip install -q label-studio==$(LABEL_STUDIO_VERSION)
+	touch $@
+
+check: install ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: install install-label-studio ## everything, against a real Label Studio
+	$(BIN)/pytest
+
+test-fast: install ## under two minutes
+	$(BIN)/pytest -m fast
