@@ -110,13 +110,13 @@ def read_micrograph(source: Source, limits: Limits | None = None) -> Array:
 
 
 def image_size(source: Source) -> tuple[int, int]:
-    """(width, height) in px as `read_micrograph` would return it, from the header alone; raises `BadImage`."""
+    """(width, height) in px as `read_micrograph` returns it, from the header alone; raises `BadImage`."""
     with _opened(source) as (file, name, _):
         return _size(file, _format(file, name), name)
 
 
 def image_format(source: Source) -> Format:
-    """Which of the formats we read this is, by its first bytes; raises `BadImage` saying what it is instead."""
+    """Which of the formats we read this is, by its first bytes; raises `BadImage` for anything else."""
     with _opened(source) as (file, name, _):
         return _format(file, name)
 
@@ -197,6 +197,8 @@ def _deep_colour(file: BinaryIO) -> Array:
     """OpenCV hands out half a picture where a file is cut short, so Pillow must have read it before."""
     file.seek(0)
     pixels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise ValueError("its pixels cannot be decoded")
     return grey_of(tiff.bgr_reversed(pixels))
 
 
@@ -224,6 +226,5 @@ def _exif_orientation(image: ImageFile) -> int:
 
 def _broken(name: str, kind: Format, error: Exception) -> BadImage:
     reason = "not enough memory" if isinstance(error, MemoryError) else str(error) or type(error).__name__
-    return BadImage(
-        f"{name} is a damaged or unsupported {kind.upper()} and cannot be read: {reason.rstrip('.')}."
-    )
+    reason = reason.rstrip(".")
+    return BadImage(f"{name} is a damaged or unsupported {kind.upper()} and cannot be read: {reason}.")

@@ -1,7 +1,7 @@
 """TIFF as electron microscopes write it: the first page, with every number type they use.
 
-tifffile reads the header and what is uncompressed. It would inflate a strip without a bound, and reads neither
-LZW nor JPEG; libtiff, through Pillow and OpenCV, reads those and never more than the header says.
+tifffile reads the header and what is uncompressed. It would inflate a strip without a bound, and reads
+neither LZW nor JPEG; libtiff, through Pillow and OpenCV, reads those and never more than the header says.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _first_page(file: BinaryIO) -> TiffPage:
     page = pages[0]
     if page.imagedepth != 1 or page.samplesperpixel > _MAX_SAMPLES:
         raise ValueError(
-            f"its first page has {page.samplesperpixel} channels and depth {page.imagedepth}; save one channel"
+            f"its first page has {page.samplesperpixel} channels, depth {page.imagedepth}; save one channel"
         )
     return page
 
