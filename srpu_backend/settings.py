@@ -29,6 +29,14 @@ class Settings(BaseSettings):
     """Holds all state; share it between backend and trainer."""
     host: str = Field(default="127.0.0.1", validation_alias=_as("SRPU_HOST", "HOST"))
     port: int = Field(default=9090, ge=1, le=65535, validation_alias=_as("PORT"))
+    workers: int = Field(default=1, ge=1, validation_alias=_as("WORKERS"))
+    """Web processes; each holds its own champions in memory."""
+    threads: int = Field(default=16, ge=4, validation_alias=_as("THREADS"))
+    """Requests a web process serves at once; some are kept free of /predict, so that /health always answers."""
+    loaded_models: int = Field(default=4, ge=1, validation_alias=_as("SRPU_LOADED_MODELS"))
+    """Champions a process keeps in memory; the one used longest ago makes room."""
+    max_request_bytes: int = Field(default=256 * 2**20, ge=1, validation_alias=_as("SRPU_MAX_REQUEST_BYTES"))
+    """Longest request body; Label Studio sends all tasks with all their regions in one /predict."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", validation_alias=_as("LOG_LEVEL")
     )
@@ -49,7 +57,9 @@ class Settings(BaseSettings):
     allowed_image_folders: str = Field(default="", validation_alias=_as("SRPU_ALLOWED_IMAGE_FOLDERS"))
     """Colon-separated folders from which originals (`data.original`) may be read directly."""
     max_image_bytes: int = Field(default=512 * 2**20, ge=1, validation_alias=_as("SRPU_MAX_IMAGE_BYTES"))
-    max_image_pixels: int = Field(default=20_000 * 20_000, ge=1, validation_alias=_as("SRPU_MAX_IMAGE_PIXELS"))
+    max_image_pixels: int = Field(
+        default=20_000 * 20_000, ge=1, validation_alias=_as("SRPU_MAX_IMAGE_PIXELS")
+    )
     image_timeout: float = Field(default=30.0, gt=0, validation_alias=_as("SRPU_IMAGE_TIMEOUT"))
     """Seconds to fetch one image."""
     predict_deadline: float = Field(default=80.0, gt=0, validation_alias=_as("SRPU_PREDICT_DEADLINE"))
