@@ -1,0 +1,1 @@
+"""The demo: Label Studio, backend and trainer started together on one machine."""
