@@ -1,4 +1,4 @@
-"""What the tests share: a real Label Studio, real micrographs when they are at hand, and quiet surroundings."""
+"""What the tests share: a real Label Studio, real micrographs where they are at hand, no calls home."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ os.environ |= {
     "no_proxy": "127.0.0.1,localhost",
 }
 
-from examples.demo.label_studio import EXECUTABLE, LabelStudioProcess  # noqa: E402
+from examples.demo.label_studio import EXECUTABLE, LabelStudioProcess
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
