@@ -31,8 +31,8 @@ class Settings(BaseSettings):
     port: int = Field(default=9090, ge=1, le=65535, validation_alias=_as("PORT"))
     workers: int = Field(default=1, ge=1, validation_alias=_as("WORKERS"))
     """Web processes; each holds its own champions in memory."""
-    threads: int = Field(default=16, ge=4, validation_alias=_as("THREADS"))
-    """Requests a web process serves at once; some are kept free of /predict, so that /health always answers."""
+    threads: int = Field(default=16, ge=2, validation_alias=_as("THREADS"))
+    """Requests a web process serves at once; half of them are kept free of /predict, for /health."""
     loaded_models: int = Field(default=4, ge=1, validation_alias=_as("SRPU_LOADED_MODELS"))
     """Champions a process keeps in memory; the one used longest ago makes room."""
     max_request_bytes: int = Field(default=256 * 2**20, ge=1, validation_alias=_as("SRPU_MAX_REQUEST_BYTES"))
