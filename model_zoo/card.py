@@ -50,7 +50,8 @@ class Normalisation(Frozen):
     """How raw intensities become network input; see `model_zoo.normalisation.normalise`."""
 
     kind: Literal["percentile", "range"] = "percentile"
-    """`percentile`: each image stretched to its own percentile range; `range`: divided by its dtype's maximum."""
+    """`percentile`: each image stretched to its own percentile range; `range`: divided by its dtype's
+    maximum."""
     low: float = Field(default=1.0, ge=0, lt=100)
     high: float = Field(default=99.0, gt=0, le=100)
     mean: float = 0.449

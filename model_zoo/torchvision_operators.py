@@ -37,9 +37,10 @@ def _declare_operators() -> None:
     extension = sys.modules.get("torchvision.extension")
     if extension is None or extension._has_ops():
         return
-    import torch  # noqa: PLC0415  (only where torchvision is being imported anyway)
+    import torch.library  # only where torchvision is being imported anyway
 
-    library = torch.library.Library("torchvision", "DEF")
+    declare: Any = torch.library.Library  # untyped in torch
+    library = declare("torchvision", "DEF")
     for schema in _SCHEMAS:
         library.define(schema)
     _libraries.append(library)

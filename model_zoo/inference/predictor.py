@@ -1,0 +1,87 @@
+"""A model version that answers images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_zoo.card import ModelCard
+from model_zoo.decoders import stride
+from model_zoo.errors import BrokenModel
+from model_zoo.inference.engines import Engine, EngineName, load_engine
+from model_zoo.inference.tiles import BadImageStack, Tiling, probabilities
+from model_zoo.integrity import verify
+from model_zoo.normalisation import normalise
+
+_ROWS = 256  # argmax gives 8 bytes a pixel: taken in strips
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """What a model says of one image of H x W px."""
+
+    class_map: NDArray[np.uint8]
+    """(H, W): index of the most probable class."""
+    probabilities: NDArray[np.float32]
+    """(C, H, W), summing to 1 over C."""
+
+
+class Predictor:
+    """Holds one network in memory; `predict` may be called from several threads."""
+
+    def __init__(self, card: ModelCard, engine: Engine) -> None:
+        self.card = card
+        self.engine = engine
+        self._tiling = Tiling.of(card.tile, stride(card.spec))
+
+    @classmethod
+    def load(cls, folder: Path, engine: EngineName = "auto", threads: int | None = None) -> Predictor:
+        """Load a model folder after checking its files against its card.
+
+        `engine` is `auto` (ONNX Runtime, or torch where there is no ONNX file), `onnx` or `torch`;
+        `threads` bounds the CPU threads of one prediction. Raises `BrokenModel`.
+        """
+        card = ModelCard.read(folder)
+        verify(folder, card)
+        if len(card.classes) != card.spec.classes:
+            raise BrokenModel(
+                f"The card of {folder} names {len(card.classes)} classes for {card.spec.classes} outputs."
+            )
+        return cls(card, load_engine(folder, card, engine, threads))
+
+    def predict(self, stack: NDArray[Any]) -> Segmentation:
+        """Segment one image: (D, H, W) or, for a model of single images, (H, W); any size, any depth of grey.
+
+        Intensities are normalised over the whole image before it is cut into tiles. Raises
+        `BadImageStack` or `model_zoo.normalisation.BadIntensities`.
+        """
+        stack = self._checked(stack)
+        normalised = normalise(stack, self.card.normalisation)
+        found = probabilities(
+            normalised, self.card.spec.classes, self.engine.logits, self._tiling, self.engine.batch
+        )
+        return Segmentation(_most_probable(found), found)
+
+    def _checked(self, stack: NDArray[Any]) -> NDArray[Any]:
+        depth = self.card.spec.input_depth
+        if stack.ndim == 2:
+            stack = stack[None]
+        if stack.ndim != 3 or stack.size == 0:
+            raise BadImageStack(f"An image must be (frames, height, width); this one is {stack.shape}.")
+        if stack.shape[0] != depth:
+            raise BadImageStack(
+                f"Model {self.card.version or 'without version'} looks at {depth} frames at a time; "
+                f"this stack has {stack.shape[0]}."
+            )
+        return stack
+
+
+def _most_probable(found: NDArray[np.float32]) -> NDArray[np.uint8]:
+    class_map = np.empty(found.shape[1:], dtype=np.uint8)
+    for top in range(0, class_map.shape[0], _ROWS):
+        class_map[top : top + _ROWS] = found[:, top : top + _ROWS].argmax(axis=0)
+    return class_map

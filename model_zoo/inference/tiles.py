@@ -1,0 +1,114 @@
+"""A large image in bounded memory: overlapping tiles, blended with a Gaussian.
+
+Each tile's probabilities are weighted by a Gaussian around its centre and averaged, so that the
+border of a tile, where the network sees least, hardly counts (as in nnU-Net, Isensee et al. 2021,
+Nature Methods 18:203). Probabilities are blended rather than logits: one tile's extreme logits
+cannot outvote its neighbours, and the mean of probabilities is a probability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_zoo.errors import SRPUError
+
+Logits = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+_LEAST_WEIGHT = 1e-3  # of the centre's: keeps the division stable where a single tile reaches
+
+
+class BadImageStack(SRPUError):
+    """Frames that do not fit the model: wrong number, or no pixels."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How an image is cut. All in px."""
+
+    tile: int
+    """Side of a tile; a multiple of `stride`."""
+    overlap: int
+    """Two neighbours share at least this much."""
+    stride: int
+    """Sides of what the network is fed are multiples of this."""
+    whole: int
+    """Images of no more pixels than this are fed at once."""
+
+    @classmethod
+    def of(cls, tile: int, stride: int) -> Tiling:
+        """Overlap of an eighth, at least 64 px; whole up to four tiles' area, which costs 1 GB at 512."""
+        tile = _up_to_multiple(tile, stride)
+        return cls(tile, min(max(tile // 8, 64), tile // 2), stride, 4 * tile * tile)
+
+
+def probabilities(
+    stack: NDArray[np.float32], classes: int, logits: Logits, tiling: Tiling, batch: int = 1
+) -> NDArray[np.float32]:
+    """(D, H, W) normalised → (C, H, W), non-negative, summing to 1 over C."""
+    height, width = stack.shape[1:]
+    sides = [_up_to_multiple(side, tiling.stride) for side in (height, width)]
+    if sides[0] * sides[1] > tiling.whole:
+        sides = [min(side, tiling.tile) for side in sides]
+    windows = list(_windows(stack.shape[1:], sides, tiling.overlap))
+    if len(windows) == 1:
+        return softmax(logits(_cut(stack, *windows[0], sides)[None])[0])[:, :height, :width]
+    weight = np.outer(_gaussian(sides[0]), _gaussian(sides[1]))
+    total = np.zeros((classes, height, width), dtype=np.float32)
+    weights = np.zeros((height, width), dtype=np.float32)
+    remaining = iter(windows)
+    while some := list(islice(remaining, batch)):
+        answers = logits(np.stack([_cut(stack, top, left, sides) for top, left in some]))
+        for (top, left), answer in zip(some, answers, strict=True):
+            rows, columns = slice(top, top + sides[0]), slice(left, left + sides[1])
+            shape = weights[rows, columns].shape
+            inside = weight[: shape[0], : shape[1]]
+            total[:, rows, columns] += softmax(answer)[:, : shape[0], : shape[1]] * inside
+            weights[rows, columns] += inside
+    total /= weights
+    return total
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Over the first axis, in a new array."""
+    shifted: NDArray[np.float32] = logits - logits.max(axis=0)
+    np.exp(shifted, out=shifted)
+    shifted /= shifted.sum(axis=0)
+    return shifted
+
+
+def _windows(shape: tuple[int, ...], sides: list[int], overlap: int) -> Iterator[tuple[int, int]]:
+    """Top left corners, evenly spread, the last ones ending at the image's border."""
+    tops, lefts = (_starts(length, side, overlap) for length, side in zip(shape, sides, strict=True))
+    for top in tops:
+        for left in lefts:
+            yield top, left
+
+
+def _starts(length: int, side: int, overlap: int) -> list[int]:
+    if length <= side:
+        return [0]
+    count = -(-(length - overlap) // (side - overlap))
+    return [int(start) for start in np.linspace(0, length - side, count).round()]
+
+
+def _cut(stack: NDArray[np.float32], top: int, left: int, sides: list[int]) -> NDArray[np.float32]:
+    """One window, continued by reflection beyond the image's right and bottom border."""
+    window = stack[:, top : top + sides[0], left : left + sides[1]]
+    missing = [(0, 0)] + [
+        (0, side - there) for side, there in zip(sides, window.shape[1:], strict=True)
+    ]  # np.pad reflects as often as it takes, and repeats a single pixel
+    return np.pad(window, missing, mode="reflect") if any(after for _, after in missing) else window
+
+
+def _gaussian(side: int) -> NDArray[np.float32]:
+    offsets = np.arange(side, dtype=np.float32) - (side - 1) / 2
+    weights: NDArray[np.float32] = np.exp(-0.5 * (offsets / (side / 8)) ** 2)
+    return np.maximum(weights, np.float32(_LEAST_WEIGHT))
+
+
+def _up_to_multiple(length: int, of: int) -> int:
+    return -(-length // of) * of

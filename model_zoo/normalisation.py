@@ -1,0 +1,106 @@
+"""Raw intensities → network input, the same way in training and in serving. numpy only.
+
+How intensities are normalised decides more about a micrograph model than its architecture: contrast
+and brightness are set by hand at the microscope, so that equal materials come with unequal grey
+values. The default stretches each image to its own percentile range.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_zoo.card import Normalisation
+from model_zoo.errors import SRPUError
+
+_SAMPLE = 4_000_000  # values of a float image that its percentiles are estimated from
+_CHUNK = 2**24  # pixels counted at once: np.bincount widens each to 8 bytes
+_MID_GREY = 0.5  # what a constant image becomes: it has no range to be stretched to
+
+
+class BadIntensities(SRPUError):
+    """An array that cannot be an image: wrong shape, or values that are no intensities."""
+
+
+def normalise(stack: NDArray[Any], how: Normalisation) -> NDArray[np.float32]:
+    """Scale to [0, 1], clip, subtract `how.mean`, divide by `how.std`.
+
+    `stack` is (D, H, W): uint8, uint16 or another unsigned integer, bool, or floating point. Returns
+    a new float32 array of that shape. `percentile` maps the range between the two percentiles of the
+    *whole stack* to [0, 1]: frames share one range, so that their differences in brightness survive,
+    which is what a stack is for. `range` divides integers by their dtype's maximum and takes floats
+    as being in [0, 1] already. NaN and -inf become the darkest value, +inf the brightest; a constant
+    image becomes mid grey. Raises `BadIntensities`.
+    """
+    if stack.ndim != 3 or stack.size == 0:
+        raise BadIntensities(f"An image stack must be (frames, height, width); this one is {stack.shape}.")
+    if stack.dtype == np.bool_:
+        stack = stack.view(np.uint8) * np.uint8(255)
+    if stack.dtype.kind == "u" and stack.dtype.itemsize <= 2:
+        return _normalise_counts(stack, how)
+    if stack.dtype.kind not in "uif":
+        raise BadIntensities(f"Intensities must be integers or floats; this image holds {stack.dtype}.")
+    return _normalise_values(stack, how)
+
+
+def _normalise_counts(stack: NDArray[Any], how: Normalisation) -> NDArray[np.float32]:
+    """uint8 and uint16: percentiles from the histogram, the mapping through a table."""
+    levels = int(np.iinfo(stack.dtype).max) + 1
+    if how.kind == "range":
+        low, high = 0.0, float(levels - 1)
+    else:
+        low, high = _range_of_histogram(_histogram(stack, levels), how)
+    table: NDArray[np.float32] = _standardised(np.arange(levels, dtype=np.float64), low, high, how)
+    return np.take(table, stack)
+
+
+def _histogram(stack: NDArray[Any], levels: int) -> NDArray[np.int64]:
+    flat = stack.reshape(-1)
+    counts = np.zeros(levels, dtype=np.int64)
+    for start in range(0, flat.size, _CHUNK):
+        counts += np.bincount(flat[start : start + _CHUNK], minlength=levels)
+    return counts
+
+
+def _range_of_histogram(counts: NDArray[np.int64], how: Normalisation) -> tuple[float, float]:
+    cumulative = np.cumsum(counts)
+    ranks = np.ceil(np.array([how.low, how.high]) / 100 * cumulative[-1])
+    low, high = np.searchsorted(cumulative, np.maximum(ranks, 1))
+    if low < high:
+        return float(low), float(high)
+    present = np.flatnonzero(counts)  # a few bright specks on an even ground: take all there is
+    return float(present[0]), float(present[-1])
+
+
+def _normalise_values(stack: NDArray[Any], how: Normalisation) -> NDArray[np.float32]:
+    """Floats and wide or signed integers."""
+    if how.kind == "range":
+        low, high = 0.0, float(np.iinfo(stack.dtype).max) if stack.dtype.kind in "ui" else 1.0
+    else:
+        low, high = _range_of_values(stack, how)
+    return _standardised(stack, low, high, how)
+
+
+def _range_of_values(stack: NDArray[Any], how: Normalisation) -> tuple[float, float]:
+    flat = stack.reshape(-1)
+    sample = flat[:: max(1, flat.size // _SAMPLE)].astype(np.float64)
+    sample = sample[np.isfinite(sample)]
+    if sample.size == 0:
+        return 0.0, 0.0
+    low, high = (float(value) for value in np.percentile(sample, [how.low, how.high]))
+    return (low, high) if low < high else (float(sample.min()), float(sample.max()))
+
+
+def _standardised(values: NDArray[Any], low: float, high: float, how: Normalisation) -> NDArray[np.float32]:
+    if not low < high:
+        return np.full(values.shape, (_MID_GREY - how.mean) / how.std, dtype=np.float32)
+    # Centre before narrowing to float32, lest offsets such as 1e9 ± 1 lose their digits.
+    precise = np.subtract(values, low, dtype=np.float64 if values.dtype.itemsize > 2 else np.float32)
+    scaled: NDArray[np.float32] = (precise / (high - low)).astype(np.float32)
+    np.nan_to_num(scaled, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
+    np.clip(scaled, 0.0, 1.0, out=scaled)
+    scaled -= np.float32(how.mean)
+    scaled /= np.float32(how.std)
+    return scaled

@@ -1,0 +1,154 @@
+"""Pre-trained encoder weights: from the hub, from a file, or none; and what was really loaded.
+
+A first convolution trained on RGB is adapted to `input_depth` grey frames, not thrown away: each
+frame gets the sum over the colours divided by the number of frames, so that a stack of equal frames
+is answered as one grey image is, and a grey image as an RGB image of that grey.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from pathlib import Path
+
+import segmentation_models_pytorch as smp
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from model_zoo import hub
+from model_zoo.architectures import encoder_arguments
+from model_zoo.card import ModelSpec, WeightsRecord
+from model_zoo.decoders import DECODERS, TIMM_PREFIX
+from model_zoo.errors import UnsupportedModel, WeightsUnavailable
+from model_zoo.integrity import sha256_of
+
+_log = logging.getLogger(__name__)
+_PREFIXES = ("module.", "model.", "encoder.", "backbone.")
+
+
+def load_encoder_weights(model: nn.Module, spec: ModelSpec, asked: str) -> WeightsRecord:
+    """Load `asked` into `model.encoder`: `none`, `imagenet`, or the path of a state dict.
+
+    A path is a `.safetensors` file, or a `.pth`/`.pt` read with `weights_only=True`; it holds the
+    encoder as smp or timm names it, or a whole model of which the encoder is taken. Raises
+    `WeightsUnavailable` when they cannot be had or do not fit; the model is then unchanged.
+    """
+    if asked == "none":
+        return WeightsRecord(asked=asked, loaded="none")
+    if asked == "imagenet":
+        path, source = hub.pretrained_file(spec.encoder)
+        _load_file(model, spec, path)
+        return WeightsRecord(asked=asked, loaded="imagenet", note=f"{source}, sha256 {sha256_of(path)}")
+    path = Path(asked).expanduser()
+    if not path.is_file():
+        raise WeightsUnavailable(
+            f"There is no weights file {asked!r}; give `none`, `imagenet` or the path of a .safetensors file."
+        )
+    _load_file(model, spec, path)
+    return WeightsRecord(asked=asked, loaded=sha256_of(path), note=path.name)
+
+
+def load_or_random(model: nn.Module, spec: ModelSpec, asked: str) -> WeightsRecord:
+    """As `load_encoder_weights`, but go on with random weights, and say so, where that fails."""
+    try:
+        return load_encoder_weights(model, spec, asked)
+    except WeightsUnavailable as error:
+        _log.warning("Training starts from random weights, which needs more labels and time: %s", error)
+        return WeightsRecord(asked=asked, loaded="none", note=str(error))
+
+
+def _load_file(model: nn.Module, spec: ModelSpec, path: Path) -> None:
+    given, frames = _read(path)
+    encoder: nn.Module = model.get_submodule("encoder")
+    wanted = encoder.state_dict()
+    first = _first_convolution(encoder, spec.input_depth)
+    state = _named_as(wanted, given)
+    problem = _misfit(wanted, state, first)
+    if problem and spec.encoder.startswith(TIMM_PREFIX):
+        state = _through_timm(given, spec, path)
+        problem = _misfit(wanted, state, first)
+    if problem:
+        raise WeightsUnavailable(f"{path} does not hold weights of the encoder {spec.encoder}: {problem}.")
+    state[first] = _adapted(state[first], spec.input_depth, frames=frames)
+    encoder.load_state_dict({name: state.get(name, tensor) for name, tensor in wanted.items()})
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], bool]:
+    """State dict of a file, and whether its input channels are known to be frames, not colours."""
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt", device="cpu") as file:
+                metadata = file.metadata() or {}
+                return {name: file.get_tensor(name) for name in file.keys()}, "input_depth" in metadata  # noqa: SIM118
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        raise WeightsUnavailable(
+            f"{path} cannot be read as weights: {str(error).splitlines()[0] if str(error) else error!r}"
+        ) from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
+        raise WeightsUnavailable(f"{path} holds no state dict; save `encoder.state_dict()` as .safetensors.")
+    return {name: value for name, value in content.items() if isinstance(value, Tensor)}, False
+
+
+def _named_as(wanted: dict[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`state` under the prefix that fits `wanted` best; a whole model is reduced to its encoder."""
+    prefixes = {"", *_PREFIXES, *(a + b for a in _PREFIXES for b in _PREFIXES)}
+    candidates = [
+        {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+        for prefix in sorted(prefixes, key=lambda prefix: (len(prefix), prefix))
+    ]
+    candidates += [{prefix + name: tensor for name, tensor in state.items()} for prefix in _PREFIXES]
+    return max(candidates, key=lambda candidate: len(candidate.keys() & wanted.keys()))
+
+
+def _misfit(wanted: dict[str, Tensor], state: dict[str, Tensor], first: str) -> str | None:
+    """Why `state` cannot be loaded; the input channels of the first convolution may differ."""
+    missing = [name for name in wanted if name not in state and not name.endswith("num_batches_tracked")]
+    if missing:
+        return f"{len(missing)} of {len(wanted)} tensors are missing, the first is {missing[0]!r}"
+    for name, tensor in wanted.items():
+        found = tuple(state.get(name, tensor).shape)
+        expected = tuple(tensor.shape)
+        if name == first and len(found) == len(expected):
+            expected = (*expected[:1], found[1], *expected[2:])
+        if found != expected:
+            return f"{name} is {found} instead of {expected}"
+    return None
+
+
+def _through_timm(state: dict[str, Tensor], spec: ModelSpec, path: Path) -> dict[str, Tensor]:
+    """Let timm rename and resample a checkpoint of its own (position embeddings, patch sizes)."""
+    arguments = {name: value for name, value in spec.options.items() if not name.startswith("decoder_")}
+    arguments |= {"encoder_weights": True, "pretrained_cfg_overlay": {"state_dict": dict(state)}}
+    try:
+        donor = smp.create_model(
+            DECODERS[spec.decoder].architecture,
+            encoder_name=spec.encoder,
+            in_channels=3,
+            classes=spec.classes,
+            **(encoder_arguments(spec) | arguments),
+        )
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise WeightsUnavailable(
+            f"{path} does not hold weights of the encoder {spec.encoder}: {str(error).splitlines()[0]}"
+        ) from error
+    return dict(donor.encoder.state_dict())
+
+
+def _first_convolution(encoder: nn.Module, input_depth: int) -> str:
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.Conv2d) and module.in_channels == input_depth:
+            return f"{name}.weight"
+    raise UnsupportedModel("This encoder has no first convolution that weights could be adapted to.")
+
+
+def _adapted(weight: Tensor, depth: int, *, frames: bool) -> Tensor:
+    """First-layer weights (O, k, h, w) for `depth` grey frames; see the module's text."""
+    channels = weight.shape[1]
+    if channels == depth and (frames or channels != 3):
+        return weight
+    return (weight.sum(dim=1, keepdim=True) / depth).repeat(1, depth, 1, 1)
