@@ -1,0 +1,235 @@
+"""From a task's image to regions and a score, with the project's champion."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from training.active_learning.acquisition import entropy
+
+from model_zoo.errors import SRPUError
+from model_zoo.inference import Predictor
+from srpu_backend.label_config import LabelConfig
+from srpu_backend.regions import results_from_mask
+from training.data.micrograph import image_size
+
+if TYPE_CHECKING:
+    from model_zoo.card import ClassInfo, ModelCard
+    from model_zoo.inference import Segmentation
+    from model_zoo.registry import Registry
+    from srpu_backend.projects import Connection, Project
+
+log = logging.getLogger(__name__)
+
+UNTRAINED = "untrained"
+"""The model version of a project that has no model yet."""
+NO_MODEL_YET = "This project has no model yet: label a few images, the first training follows by itself."
+
+
+class NoModel(SRPUError):
+    """A project that has no champion yet."""
+
+
+class BadTask(SRPUError):
+    """A task that does not hold what its label config asks for."""
+
+
+class Images(Protocol):
+    """What we need of `srpu_backend.images.ImageStore`."""
+
+    def fetch(self, reference: str, connection: Connection | None) -> Path: ...
+
+    def load(self, reference: str, connection: Connection | None) -> NDArray[Any]: ...
+
+
+class Segmenter(Protocol):
+    """What we need of `model_zoo.inference.Predictor`."""
+
+    @property
+    def card(self) -> ModelCard: ...
+
+    def predict(self, stack: NDArray[Any]) -> Segmentation: ...
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One prediction as Label Studio stores it."""
+
+    result: list[dict[str, Any]]
+    score: float
+    """1 − normalised predictive entropy, in [0, 1]: low = label this first."""
+    model_version: str
+
+    def as_prediction(self) -> dict[str, Any]:
+        """The element of `/predict`'s answer, or of a bulk import."""
+        return {"result": self.result, "score": self.score, "model_version": self.model_version}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A version in memory. One prediction at a time: it uses all cores, and memory stays bounded."""
+
+    version: str
+    segmenter: Segmenter
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def predict(self, stack: NDArray[Any]) -> Segmentation:
+        """Segment `stack` (D, H, W); waits for its turn."""
+        with self._lock:
+            return self.segmenter.predict(stack)
+
+
+class Champion:
+    """A registry's champion in memory, exchanged when the pointer moves.
+
+    While a new champion loads, the old one keeps serving: one thread loads, the others do not wait. A
+    champion that cannot be loaded is an error only while there is no older one to serve.
+    """
+
+    def __init__(self, registry: Registry, load: Callable[[Path], Segmenter] = Predictor.load) -> None:
+        self._registry = registry
+        self._load = load
+        self._loading = threading.Lock()
+        self._loaded: LoadedModel | None = None
+        self._refused: str | None = None
+
+    def version(self) -> str | None:
+        """The version the pointer names now, loaded or not; None before the first promotion."""
+        return self._registry.champion()
+
+    def current(self) -> LoadedModel:
+        """The champion, loaded; raises `NoModel`, or what reading its folder raises."""
+        wanted = self.version()
+        if wanted is None:
+            raise NoModel(NO_MODEL_YET)
+        loaded = self._loaded
+        if loaded is None:
+            with self._loading:
+                return self._loaded or self._exchange(wanted)
+        if wanted in (loaded.version, self._refused) or not self._loading.acquire(blocking=False):
+            return loaded
+        try:
+            return self._exchange(wanted)
+        except (SRPUError, OSError) as error:
+            self._refused = wanted
+            log.error("champion %s cannot be loaded, %s keeps serving: %s", wanted, loaded.version, error)
+            return loaded
+        finally:
+            self._loading.release()
+
+    def _exchange(self, wanted: str) -> LoadedModel:
+        loaded = LoadedModel(wanted, self._load(self._registry.folder(wanted)))
+        self._loaded = loaded
+        log.info("champion %s loaded", wanted)
+        return loaded
+
+
+class Champions:
+    """The champions of the projects used last; the one used longest ago makes room."""
+
+    def __init__(self, capacity: int, load: Callable[[Path], Segmenter] = Predictor.load) -> None:
+        self._capacity = capacity
+        self._load = load
+        self._lock = threading.Lock()
+        self._champions: OrderedDict[int, Champion] = OrderedDict()
+
+    def of(self, project: Project) -> Champion:
+        """The project's champion; costs nothing until it predicts."""
+        with self._lock:
+            champion = self._champions.get(project.id) or Champion(project.registry, self._load)
+            self._champions[project.id] = champion
+            self._champions.move_to_end(project.id)
+            while len(self._champions) > self._capacity:
+                self._champions.popitem(last=False)
+            return champion
+
+
+class Annotator:
+    """Annotates a project's tasks with its champion; safe among threads."""
+
+    def __init__(self, project: Project, images: Images, champion: Champion | None = None) -> None:
+        self._project = project
+        self._images = images
+        self._champion = champion or Champion(project.registry)
+
+    def version(self) -> str | None:
+        """The champion's version; None before the first model."""
+        return self._champion.version()
+
+    def annotate(self, task: Mapping[str, Any]) -> Annotation:
+        """Regions and score for one Label Studio task.
+
+        Raises `BadTask`, `ImageUnavailable`, `BadImage`, `BadLabelConfig`, `NoModel` or `BrokenModel`,
+        each with a sentence for a person.
+        """
+        config = self._project.label_config
+        image = self._image(task, config)
+        model = self._champion.current()
+        depth = model.segmenter.card.spec.input_depth
+        # Neighbouring frames come with sequences; until then a frame stands for its neighbours.
+        segmentation = model.predict(np.repeat(image[np.newaxis], depth, axis=0))
+        class_map, scores = in_terms_of(config, model.segmenter.card.classes, segmentation)
+        return Annotation(
+            result=results_from_mask(class_map, config, scores),
+            score=float(np.clip(1.0 - entropy(segmentation.probabilities), 0.0, 1.0)),
+            model_version=model.version,
+        )
+
+    def _image(self, task: Mapping[str, Any], config: LabelConfig) -> NDArray[Any]:
+        """Grey (H, W) of the original when the task names one, else of the image that is shown."""
+        data = task.get("data")
+        shown = _reference(data, config.image_field)
+        original = _reference(data, "original")
+        if shown is None:
+            raise BadTask(
+                f"Task {task.get('id')} has no data.{config.image_field}, which the label config shows as "
+                "its image: import the task again with it."
+            )
+        connection = self._project.connection
+        image = self._images.load(original or shown, connection)
+        if original:
+            size = image_size(self._images.fetch(shown, connection))
+            if size != (image.shape[1], image.shape[0]):
+                raise BadTask(
+                    f"Task {task.get('id')}: the original is {image.shape[1]}×{image.shape[0]} px but the "
+                    f"image that is shown is {size[0]}×{size[1]} px; import the folder again, so that both "
+                    "agree."
+                )
+        return image
+
+
+def in_terms_of(
+    config: LabelConfig, classes: Sequence[ClassInfo], segmentation: Segmentation
+) -> tuple[NDArray[np.uint8], dict[int, float]]:
+    """A model's segmentation in the label config's classes, by name.
+
+    A class the config no longer has becomes background, as does the model's implicit background.
+
+    Returns:
+        class map (H, W) uint8 of config indices, and per index present the mean probability the model
+        gave its class over the pixels it won.
+    """
+    index_of = {info.name: index for index, info in enumerate(config.classes) if not info.implicit}
+    table = np.full(256, config.background, np.uint8)
+    scores: dict[int, float] = {}
+    for model_index, info in enumerate(classes):
+        index = config.background if info.implicit else index_of.get(info.name)
+        if index is None:
+            continue
+        table[model_index] = index
+        won = segmentation.class_map == model_index
+        if won.any():
+            scores[index] = float(segmentation.probabilities[model_index][won].mean())
+    return table[segmentation.class_map], scores
+
+
+def _reference(data: object, field: str) -> str | None:
+    value = data.get(field) if isinstance(data, Mapping) else None
+    return value if isinstance(value, str) and value.strip() else None
