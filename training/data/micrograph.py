@@ -94,12 +94,13 @@ class Limits:
             )
 
 
-def read_micrograph(source: Source, limits: Limits | None = None) -> Array:
+def read_micrograph(source: Source, limits: Limits | None = None, name: str = "") -> Array:
     """Decode the image in a file or in bytes to grey: uint8 or uint16 `(H, W)`, see the module's text.
 
+    `name` is what messages call it, in place of its path.
     Raises `BadImage`, one sentence, when there is none, it is damaged or cut short, or it exceeds `limits`.
     """
-    with _opened(source) as (file, name, file_bytes):
+    with _opened(source, name) as (file, name, file_bytes):
         kind = _format(file, name)
         (limits or Limits()).check(name, file_bytes, _size(file, kind, name))
         file.seek(0)
@@ -109,34 +110,35 @@ def read_micrograph(source: Source, limits: Limits | None = None) -> Array:
             raise _broken(name, kind, error) from None
 
 
-def image_size(source: Source) -> tuple[int, int]:
+def image_size(source: Source, name: str = "") -> tuple[int, int]:
     """(width, height) in px as `read_micrograph` returns it, from the header alone; raises `BadImage`."""
-    with _opened(source) as (file, name, _):
+    with _opened(source, name) as (file, name, _):
         return _size(file, _format(file, name), name)
 
 
-def image_format(source: Source) -> Format:
+def image_format(source: Source, name: str = "") -> Format:
     """Which of the formats we read this is, by its first bytes; raises `BadImage` for anything else."""
-    with _opened(source) as (file, name, _):
+    with _opened(source, name) as (file, name, _):
         return _format(file, name)
 
 
 @contextmanager
-def _opened(source: Source) -> Iterator[tuple[BinaryIO, str, int]]:
+def _opened(source: Source, name: str) -> Iterator[tuple[BinaryIO, str, int]]:
     """The source as a seekable file, the name to call it by, and its size in bytes."""
     if isinstance(source, bytes):
-        yield io.BytesIO(source), "The image", len(source)
+        yield io.BytesIO(source), name or "The image", len(source)
         return
+    name = name or str(source)
     try:
         if not source.is_file():  # nor a device or a pipe, which may never end
             what = "is a folder" if source.is_dir() else "does not exist"
-            raise BadImage(f"{source} {what}; give the path of an image.")
+            raise BadImage(f"{name} {what}; give the path of an image.")
         file = source.open("rb")
         file_bytes = source.stat().st_size
     except (OSError, ValueError) as error:
-        raise BadImage(f"{source} cannot be opened ({error}).") from None
+        raise BadImage(f"{name} cannot be opened ({error}).") from None
     with file:
-        yield file, str(source), file_bytes
+        yield file, name, file_bytes
 
 
 def _format(file: BinaryIO, name: str) -> Format:
