@@ -1,0 +1,136 @@
+"""What Label Studio is told about the champion: predictions, model version, sampling, a tab.
+
+All of it may be done again: what Label Studio holds already is asked for first, so that a trainer killed
+at any moment leaves no prediction twice. The old version goes on being served until the last prediction of
+the new one is in.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from srpu_backend.mirror import TaskMirror
+from srpu_backend.prediction_files import Prediction, PredictionFiles
+
+log = logging.getLogger(__name__)
+
+TAB_TITLE = "SRPU: teaches most first"
+TAB_ORDERING = ["tasks:predictions_score"]
+UNCERTAINTY_SAMPLING = "Uncertainty sampling"
+_REQUEST_BYTES = 8 * 2**20
+"""Of predictions in one request: Label Studio writes about 60 masks of 1024 × 768 px a second."""
+_REQUEST_ITEMS = 500
+
+
+class PredictionStore(Protocol):
+    """The part of `Studio` that writing back needs."""
+
+    def project(self, id: int) -> dict[str, Any]: ...
+    def update_project(self, id: int, **fields: Any) -> dict[str, Any]: ...
+    def predicted_tasks(self, id: int, version: str) -> set[int]: ...
+    def import_predictions(self, id: int, predictions: list[dict[str, Any]]) -> int: ...
+    def prediction_versions(self, id: int) -> dict[str, int]: ...
+    def delete_predictions(self, id: int, version: str) -> None: ...
+    def views(self, id: int) -> list[dict[str, Any]]: ...
+    def create_view(self, id: int, title: str, ordering: Sequence[str]) -> Any: ...
+
+
+def write_back(
+    project_id: int,
+    studio: PredictionStore,
+    mirror: TaskMirror,
+    files: PredictionFiles,
+    ours: Collection[str],
+    go_on: Callable[[], None] = lambda: None,
+) -> int:
+    """Make Label Studio hold one prediction of `files.version` for every unlabelled task that has one.
+
+    Args:
+        project_id: whose tasks.
+        studio: where to write.
+        mirror: knows the unlabelled tasks; is told what Label Studio holds.
+        files: the champion's predictions.
+        ours: the versions that are ours to remove.
+        go_on: called before each request; may raise to give up.
+
+    Returns:
+        how many predictions were written.
+
+    Raises:
+        StudioError: Label Studio cannot be reached, refuses, or dropped predictions.
+    """
+    version = files.version
+    present = _settled(project_id, studio, version)
+    mirror.set_predicted(version, present)
+    written = 0
+    for batch in _batches(_lowest_score_first(mirror, files, present), files):
+        go_on()
+        written += studio.import_predictions(project_id, [asdict(p) for p in batch])
+        mirror.mark_predicted(version, [p.task for p in batch])
+    if present or written:
+        _serve(project_id, studio, version)
+        _remove(project_id, studio, set(ours) - {version})
+    return written
+
+
+def _settled(project_id: int, studio: PredictionStore, version: str) -> set[int]:
+    """Tasks with exactly one prediction of the version: if any has two, all are taken back."""
+    present = studio.predicted_tasks(project_id, version)
+    count = studio.prediction_versions(project_id).get(version, 0)
+    if count > len(present):
+        log.warning("project %d: some tasks have two predictions of %s; writing anew", project_id, version)
+        studio.delete_predictions(project_id, version)
+        return set()
+    return present
+
+
+def _lowest_score_first(
+    mirror: TaskMirror, files: PredictionFiles, present: Collection[int]
+) -> list[tuple[int, dict[str, Any]]]:
+    """Ids and data of the tasks to write, the one that teaches most first; results stay on disk."""
+    scored = []
+    for task in mirror.unlabelled():
+        prediction = None if task.id in present else files.get(task.id, task.data)
+        if prediction is not None:
+            scored.append((prediction.score, task.id, task.data))
+    return [(id, data) for _, id, data in sorted(scored, key=lambda entry: entry[:2])]
+
+
+def _batches(
+    tasks: Sequence[tuple[int, dict[str, Any]]], files: PredictionFiles
+) -> Iterator[list[Prediction]]:
+    batch: list[Prediction] = []
+    size = 0
+    for id, data in tasks:
+        prediction = files.get(id, data)
+        if prediction is None:
+            continue
+        batch.append(prediction)
+        size += len(json.dumps(prediction.result))
+        if size >= _REQUEST_BYTES or len(batch) >= _REQUEST_ITEMS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _serve(project_id: int, studio: PredictionStore, version: str) -> None:
+    """Let Label Studio serve by the new scores; what an annotator set since is left as it is."""
+    if studio.project(project_id).get("model_version") == version:
+        return
+    studio.update_project(
+        project_id, model_version=version, sampling=UNCERTAINTY_SAMPLING, show_collab_predictions=True
+    )
+    titles = {view.get("data", {}).get("title") for view in studio.views(project_id)}
+    if TAB_TITLE not in titles:
+        studio.create_view(project_id, TAB_TITLE, TAB_ORDERING)
+
+
+def _remove(project_id: int, studio: PredictionStore, versions: Collection[str]) -> None:
+    for version, count in studio.prediction_versions(project_id).items():
+        if version in versions and count:
+            studio.delete_predictions(project_id, version)
