@@ -40,7 +40,6 @@ from srpu_backend.settings import Settings
 from srpu_backend.snapshot import NothingToLearn, build
 from srpu_backend.studio import Studio, StudioError
 from srpu_backend.write_back import write_back
-from training.data.manifest import Manifest
 from training.data.micrograph import BadImage
 from training.evaluation import Evaluation
 from training.gate import Verdict, judge

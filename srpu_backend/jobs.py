@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
 
 from srpu_backend.settings import Settings
-from srpu_backend.studio import StudioError
 
 if TYPE_CHECKING:
     from dbos import DBOSClient, DBOSConfig, WorkflowStatus
@@ -40,6 +39,7 @@ _LONGEST_DEBOUNCE = 12
 _KEEP_DAYS = 30
 _POLL_SECONDS = 0.5
 """How often the trainer looks for waiting jobs."""
+_RETRY_SECONDS = 2.0
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -124,8 +124,8 @@ class JobClient:
         )
         return [_job(status) for status in statuses]
 
-    def forget_finished(self, now: datetime) -> None:
-        """Drop finished jobs older than a month from the database."""
+    def forget_finished(self, now: datetime) -> int:
+        """Drop finished jobs older than a month from the database; returns how many."""
         cutoff = now - timedelta(days=_KEEP_DAYS)
         client = self._client()
         old = client.list_workflows(
@@ -137,6 +137,7 @@ class JobClient:
         )
         if old:
             client.delete_workflows([status.workflow_id for status in old])
+        return len(old)
 
     def close(self) -> None:
         """Carry out what was asked for and let go of the database."""
@@ -208,6 +209,10 @@ class DurableSteps:
     Arguments and results are kept in the database: plain values and our own frozen dataclasses only.
     """
 
+    def __init__(self, passing: type[Exception]) -> None:
+        """`passing`: the error of a step that is worth trying again in a moment."""
+        self._passing = passing
+
     def once(self, action: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Do a step; an error ends the workflow."""
         from dbos import DBOS
@@ -215,21 +220,21 @@ class DurableSteps:
         return DBOS.run_step({"name": action.__name__}, _cancellable(action), *args, **kwargs)
 
     def retried(self, action: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Do a step that needs Label Studio: when that fails, again after 2, 6 and 18 s."""
+        """Do a step that depends on another server: after a passing error, again in 2, 6 and 18 s."""
         from dbos import DBOS, StepOptions
-        from dbos.error import DBOSMaxStepRetriesExceeded
+        from dbos import error as dbos_error
 
         options = StepOptions(
             name=action.__name__,
             retries_allowed=True,
             max_attempts=4,
-            interval_seconds=2.0,
+            interval_seconds=_RETRY_SECONDS,
             backoff_rate=3.0,
-            should_retry=lambda error: isinstance(error, StudioError),
+            should_retry=lambda error: isinstance(error, self._passing),
         )
         try:
             return DBOS.run_step(options, _cancellable(action), *args, **kwargs)
-        except DBOSMaxStepRetriesExceeded as exceeded:
+        except dbos_error.DBOSMaxStepRetriesExceeded as exceeded:
             raise exceeded.errors[-1] from None
 
     def workflow_id(self) -> str:
@@ -261,7 +266,7 @@ def launch(
         on_cancel: told the project whose running `evolve` was cancelled.
     """
     from dbos import DBOS
-    from dbos.error import DBOSWorkflowCancelledError
+    from dbos import error as dbos_error
 
     create_tables(settings)
     DBOS(config=_config(settings))
@@ -270,7 +275,7 @@ def launch(
     def evolve_workflow(project_id: int, reason: str, forced: bool) -> str:
         try:
             return evolve(project_id, reason, forced)
-        except DBOSWorkflowCancelledError:
+        except dbos_error.DBOSWorkflowCancelledError:
             on_cancel(project_id)
             raise
 
@@ -313,14 +318,14 @@ def _tame_logs() -> None:
 
 def _cancellable(action: Callable[P, R]) -> Callable[P, R]:
     """A step that, when cancelled, is not recorded as having failed."""
-    from dbos.error import DBOSWorkflowCancelledError
+    from dbos import error as dbos_error
 
     @wraps(action)
     def step(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return action(*args, **kwargs)
         except JobCancelled as cancelled:
-            raise DBOSWorkflowCancelledError(str(cancelled)) from None
+            raise dbos_error.DBOSWorkflowCancelledError(str(cancelled)) from None
 
     return step
 

@@ -144,7 +144,7 @@ class TaskMirror:
         yield from self._tasks("label = ''")
 
     def unpredicted(self, version: str, now: datetime) -> Iterator[MirroredTask]:
-        """The unlabelled tasks that lack a prediction of `version`, by id; put-off ones when their time came."""
+        """The unlabelled tasks that lack a prediction of `version`, by id; put-off ones in their time."""
         yield from self._tasks(_UNPREDICTED, *_unpredicted(version, now))
 
     def count_unpredicted(self, version: str, now: datetime) -> int:
@@ -205,10 +205,7 @@ class TaskMirror:
     def _page(self, ids: Sequence[int]) -> list[MirroredTask]:
         # Read in pages, so that no reader holds a transaction open while its consumer trains or fetches.
         marks = ",".join("?" * len(ids))
-        query = (
-            "select id, marker, data, annotation, label, predicted from tasks"
-            f" where id in ({marks}) order by id"  # noqa: S608 only question marks
-        )
+        query = f"{_COLUMNS} from tasks where id in ({marks}) order by id"
         with self._connection() as connection:
             rows = connection.execute(query, ids).fetchall()
         return [
@@ -217,6 +214,7 @@ class TaskMirror:
 
 
 _PAGE = 100
+_COLUMNS = "select id, marker, data, annotation, label, predicted"
 _UNPREDICTED = "label = '' and predicted <> ? and not (failed = ? and retry_at > ?)"
 
 

@@ -56,7 +56,7 @@ def run(settings: Settings) -> int:
             projects,
             ImageStore(settings, settings.model_dir / "images"),
             client,
-            jobs.DurableSteps(),
+            jobs.DurableSteps(passing=StudioError),
             stopping,
         )
         _say_idle_again(projects, client)
@@ -157,7 +157,8 @@ def _alone(model_dir: Path) -> Iterator[None]:
             stack.enter_context(exclusive(model_dir / "worker.lock"))
         except Locked:
             raise WorkerRunning(
-                f"Another trainer works on {model_dir}: stop that one first, or give this one its own MODEL_DIR."
+                f"Another trainer works on {model_dir}: stop that one first, "
+                "or give this one its own MODEL_DIR."
             ) from None
         yield
 

@@ -57,7 +57,10 @@ def test_a_child_that_ends_well_reports_its_progress(play: Any) -> None:
 def test_the_sentence_the_child_left_is_the_error(play: Any) -> None:
     with pytest.raises(TrainingFailed, match=r"^Mask of task-7 has another size\.$") as caught:
         play(
-            "open(work + '/error.json', 'w').write(json.dumps({'message': 'Mask of task-7 has another size.'})); sys.exit(2)"
+            """
+            open(work + '/error.json', 'w').write(json.dumps({'message': 'Mask of task-7 has another size.'}))
+            sys.exit(2)
+            """
         )
     assert caught.value.bad_input
 
@@ -108,7 +111,8 @@ def test_the_child_is_gentle_to_the_machine(play: Any, tmp_path: Path) -> None:
 def test_a_child_whose_trainer_is_killed_ends_and_frees_the_work_folder(tmp_path: Path) -> None:
     child = tmp_path / "child.py"
     child.write_text(
-        f"{WITH_PARENT}\nimport time\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)"
+        f"{WITH_PARENT}\nimport time\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)"
     )
     trainer = subprocess.Popen(
         [
@@ -131,7 +135,8 @@ def test_another_trainers_child_in_the_same_folder_is_waited_for(tmp_path: Path)
     (tmp_path / "work").mkdir()
     program = (
         "import sys; from pathlib import Path; from srpu_backend.locks import exclusive\n"
-        f"with exclusive(Path({str(tmp_path / 'work' / '.lock')!r})):\n print('held', flush=True); sys.stdin.read()"
+        f"with exclusive(Path({str(tmp_path / 'work' / '.lock')!r})):\n"
+        " print('held', flush=True); sys.stdin.read()"
     )
     holder = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert holder.stdin and holder.stdout
