@@ -116,7 +116,7 @@ class Evolution:
             steps.retried(self.pull, project_id)
             plan = steps.once(self.plan, project_id, run, reason, forced)
             if plan is None:
-                return self._rest(project_id, "nothing new to learn")
+                return "nothing new to learn"
             steps.once(self.train, project_id, plan)
             verdict = steps.once(self.judge, project_id, plan)
             steps.once(self.publish, project_id, plan, verdict)
@@ -127,7 +127,7 @@ class Evolution:
             steps.retried(self.tell, project_id)
             return self._rest(project_id, f"{plan.version} serves: {verdict.reason}")
         except SRPUError as error:
-            self._fail(project_id, run, error)
+            self._fail(project_id, run, str(error))
             raise
 
     def refresh(self, project_id: int) -> str:
@@ -141,6 +141,18 @@ class Evolution:
             self._projects.get(project_id).note_problem("refresh", str(error))
             raise
         return f"{written} predictions written"
+
+    def cancelled(self, project_id: int) -> None:
+        """The running turn was cancelled: the champion goes on serving."""
+        self._show(self._projects.get(project_id), "cancelled", "Somebody cancelled the run.", run="")
+
+    def crashed(self, project_id: int, run: str, error: Exception) -> None:
+        """The running turn ended in an error nobody foresaw."""
+        self._fail(
+            project_id,
+            run,
+            f"The run ended in an unforeseen {type(error).__name__}; the trainer's log tells.",
+        )
 
     # -- the steps, in the order of the story ------------------------------------------------------------
 
@@ -256,6 +268,7 @@ class Evolution:
                 project.mirror,
                 PredictionFiles(project.root, champion),
                 [*project.registry.versions(), UNTRAINED],
+                self._clock(),
                 self._go_on,
             )
 
@@ -370,16 +383,16 @@ class Evolution:
         self._show(self._projects.get(project_id), "idle", outcome, run="")
         return outcome
 
-    def _fail(self, project_id: int, run: str, error: SRPUError) -> None:
+    def _fail(self, project_id: int, run: str, why: str) -> None:
         project = self._projects.get(project_id)
         attempt = last_attempt(project)
         if attempt is not None and attempt.run == run:
             remember_attempt(project, attempt.model_copy(update={"failed": True}))
         champion = project.registry.champion()
         serving = f"{champion} goes on serving." if champion else "There is no model yet."
-        self._show(project, "failed", f"{error} {serving}", run="")
-        project.update_state(last_error=str(error))
-        project.note_problem("evolve", str(error))
+        self._show(project, "failed", f"{why} {serving}", run="")
+        project.update_state(last_error=why)
+        project.note_problem("evolve", why)
 
 
 def _prune(work: Path) -> None:

@@ -10,8 +10,10 @@ again whatever a killed trainer left unfinished. Two queues: `gpu` runs one `evo
 from __future__ import annotations
 
 import logging
+import math
 import sqlite3
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,8 +22,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Literal, ParamSpec, Protocol, TypeVar
 
+from model_zoo.errors import SRPUError
 from srpu_backend.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,6 +43,7 @@ _KEEP_DAYS = 30
 _POLL_SECONDS = 0.5
 """How often the trainer looks for waiting jobs."""
 _RETRY_SECONDS = 2.0
+_CANCEL_SECONDS = 1.0
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -212,6 +216,7 @@ class DurableSteps:
     def __init__(self, passing: type[Exception]) -> None:
         """`passing`: the error of a step that is worth trying again in a moment."""
         self._passing = passing
+        self._looked: dict[str, float] = {}
 
     def once(self, action: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Do a step; an error ends the workflow."""
@@ -244,27 +249,35 @@ class DurableSteps:
         return str(DBOS.workflow_id)
 
     def cancelled(self) -> bool:
-        """True when the workflow that runs in this thread was cancelled."""
+        """True when the workflow that runs in this thread was cancelled; really looks once a second."""
         from dbos import DBOS
 
-        status = DBOS.get_workflow_status(self.workflow_id())
+        id, now = self.workflow_id(), time.monotonic()
+        if now - self._looked.get(id, -math.inf) < _CANCEL_SECONDS:
+            return False
+        self._looked = {id: now}
+        status = DBOS.get_workflow_status(id)
         return status is not None and status.status == "CANCELLED"
 
 
-def launch(
-    settings: Settings,
-    evolve: Callable[[int, str, bool], str],
-    refresh: Callable[[int], str],
-    on_cancel: Callable[[int], None],
-) -> None:
-    """Start the workflow engine in this process and take up what an earlier trainer left unfinished.
+class Workflows(Protocol):
+    """What the trainer runs."""
 
-    Args:
-        settings: says where the database is.
-        evolve: the workflow of one turn of the loop: project, reason, forced → what came of it.
-        refresh: the workflow that looks what is new: project → what came of it.
-        on_cancel: told the project whose running `evolve` was cancelled.
-    """
+    def evolve(self, project_id: int, reason: str, forced: bool) -> str:
+        """One turn of the loop; returns what came of it."""
+
+    def refresh(self, project_id: int) -> str:
+        """Look what is new; returns what came of it."""
+
+    def cancelled(self, project_id: int) -> None:
+        """The project's running `evolve` was cancelled."""
+
+    def crashed(self, project_id: int, run: str, error: Exception) -> None:
+        """The project's `evolve` ended in an error that nobody foresaw."""
+
+
+def launch(settings: Settings, workflows: Workflows) -> None:
+    """Start the workflow engine in this process and take up what an earlier trainer left unfinished."""
     from dbos import DBOS
     from dbos import error as dbos_error
 
@@ -272,16 +285,22 @@ def launch(
     DBOS(config=_config(settings))
 
     @DBOS.workflow(name=EVOLVE)
-    def evolve_workflow(project_id: int, reason: str, forced: bool) -> str:
+    def evolve(project_id: int, reason: str, forced: bool) -> str:
         try:
-            return evolve(project_id, reason, forced)
+            return workflows.evolve(project_id, reason, forced)
         except dbos_error.DBOSWorkflowCancelledError:
-            on_cancel(project_id)
+            workflows.cancelled(project_id)
+            raise
+        except SRPUError:
+            raise
+        except Exception as error:  # the edge of a thread: nobody else would ever see it
+            log.exception("project %d: the run ended in an unforeseen error", project_id)
+            workflows.crashed(project_id, str(DBOS.workflow_id), error)
             raise
 
     @DBOS.workflow(name=REFRESH)
-    def refresh_workflow(project_id: int) -> str:
-        return refresh(project_id)
+    def refresh(project_id: int) -> str:
+        return workflows.refresh(project_id)
 
     DBOS.launch()
     DBOS.register_queue(GPU, global_concurrency=1, polling_interval_sec=_POLL_SECONDS)

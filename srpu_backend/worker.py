@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -60,13 +60,14 @@ def run(settings: Settings) -> int:
             stopping,
         )
         _say_idle_again(projects, client)
-        jobs.launch(settings, evolution.evolve, evolution.refresh, lambda id: _cancelled(projects.get(id)))
+        jobs.launch(settings, evolution)
         log.info("The trainer works on %s", settings.model_dir)
         with _heartbeat(settings.model_dir):
             Timer(settings, projects, evolution, client).run(stopping)
         log.info("The trainer stops")
         jobs.shut_down(_PATIENCE_SECONDS)
         client.close()
+    _leave()
     return 0
 
 
@@ -107,16 +108,19 @@ class Timer:
             self._client.forget_finished(now)
 
     def _look_after(self, id: int) -> None:
+        self._next[id] = self._clock() + self._interval
         try:
             project = self._projects.get(id)
+            project.update_state(next_reconcile=self._next[id])
             if project.connection is not None:
                 self._evolution.pull(id)
                 self._ask(self._projects.get(id))
-            self._made_up(id)
-        except (SRPUError, OSError) as error:
-            self._complain(id, error)
-        self._next[id] = self._clock() + self._interval
-        self._projects.get(id).update_state(next_reconcile=self._next[id])
+            self._made_up(project)
+        except SRPUError as error:
+            self._complain(id, str(error))
+        except Exception as error:  # the trouble of one project must not stop the others
+            log.exception("project %d: looking for changes failed", id)
+            self._complain(id, f"Looking for changes ended in an unforeseen {type(error).__name__}.")
 
     def _ask(self, project: Project) -> None:
         reason = training_due(project, self._settings)
@@ -125,21 +129,24 @@ class Timer:
         if predictions_due(project, self._clock()):
             self._client.tasks_changed(project.id)
 
-    def _complain(self, id: int, error: Exception) -> None:
-        if self._said.get(id) != str(error):
-            log.warning("project %d: %s", id, error)
-        self._said[id] = str(error)
-        self._projects.get(id).update_state(last_error=str(error))
+    def _complain(self, id: int, said: str) -> None:
+        if self._said.get(id) != said:
+            log.warning("project %d: %s", id, said)
+        self._said[id] = said
+        with suppress(SRPUError, OSError):
+            self._projects.get(id).update_state(last_error=said)
 
-    def _made_up(self, id: int) -> None:
-        said = self._said.pop(id, None)
-        project = self._projects.get(id)
+    def _made_up(self, project: Project) -> None:
+        said = self._said.pop(project.id, None)
         if said is not None and project.state().last_error == said:
             project.update_state(last_error="")
 
 
-def _cancelled(project: Project) -> None:
-    project.update_state(stage="cancelled", message="Somebody cancelled the run.", fraction=None, run="")
+def _leave() -> None:
+    """Do not wait for a step that hangs in a request: it is done again at the next start anyway."""
+    if any(thread.name.startswith("dbos-executor") for thread in threading.enumerate()):
+        logging.shutdown()
+        os._exit(0)
 
 
 def _say_idle_again(projects: Projects, client: jobs.JobClient) -> None:

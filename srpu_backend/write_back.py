@@ -11,6 +11,7 @@ import json
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any, Protocol
 
 from srpu_backend.mirror import TaskMirror
@@ -45,9 +46,13 @@ def write_back(
     mirror: TaskMirror,
     files: PredictionFiles,
     ours: Collection[str],
+    now: datetime,
     go_on: Callable[[], None] = lambda: None,
 ) -> int:
     """Make Label Studio hold one prediction of `files.version` for every unlabelled task that has one.
+
+    Once no unlabelled task lacks one, Label Studio is told to serve by them, and the predictions of older
+    versions go. When there are no older ones, it is told at once.
 
     Args:
         project_id: whose tasks.
@@ -55,6 +60,7 @@ def write_back(
         mirror: knows the unlabelled tasks; is told what Label Studio holds.
         files: the champion's predictions.
         ours: the versions that are ours to remove.
+        now: tells which tasks are put off, and so are not waited for.
         go_on: called before each request; may raise to give up.
 
     Returns:
@@ -71,9 +77,11 @@ def write_back(
         go_on()
         written += studio.import_predictions(project_id, [asdict(p) for p in batch])
         mirror.mark_predicted(version, [p.task for p in batch])
-    if present or written:
+    older = [v for v, n in studio.prediction_versions(project_id).items() if n and v in ours and v != version]
+    if (present or written) and (not older or mirror.count_unpredicted(version, now) == 0):
         _serve(project_id, studio, version)
-        _remove(project_id, studio, set(ours) - {version})
+        for each in older:
+            studio.delete_predictions(project_id, each)
     return written
 
 
@@ -128,9 +136,3 @@ def _serve(project_id: int, studio: PredictionStore, version: str) -> None:
     titles = {view.get("data", {}).get("title") for view in studio.views(project_id)}
     if TAB_TITLE not in titles:
         studio.create_view(project_id, TAB_TITLE, TAB_ORDERING)
-
-
-def _remove(project_id: int, studio: PredictionStore, versions: Collection[str]) -> None:
-    for version, count in studio.prediction_versions(project_id).items():
-        if version in versions and count:
-            studio.delete_predictions(project_id, version)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -42,9 +43,13 @@ def trainer(settings: Settings) -> Iterator[Any]:
     def start(
         evolve: Callable[[int, str, bool], str] = lambda *_: "",
         refresh: Callable[[int], str] = lambda _: "",
-        on_cancel: Callable[[int], None] = lambda _: None,
+        cancelled: Callable[[int], None] = lambda _: None,
+        crashed: Callable[[int, str, Exception], None] = lambda *_: None,
     ) -> None:
-        jobs.launch(settings, evolve, refresh, on_cancel)
+        jobs.launch(
+            settings,
+            SimpleNamespace(evolve=evolve, refresh=refresh, cancelled=cancelled, crashed=crashed),
+        )
 
     yield start
     DBOS.destroy(destroy_registry=True)
@@ -149,13 +154,24 @@ def test_cancel_stops_what_waits_and_tells_what_runs(client: jobs.JobClient, tra
         steps.once(train)
         return ""
 
-    trainer(evolve=evolve, on_cancel=cancelled.append)
+    trainer(evolve=evolve, cancelled=cancelled.append)
     client.evolve(7, "labels")
     assert began.wait(20)
     client.train_now(7)
     assert client.cancel(7) == 2
     eventually(lambda: cancelled == [7])
     assert client.queue(7) == []
+
+
+def test_an_unforeseen_error_is_told_and_the_next_job_runs(client: jobs.JobClient, trainer: Any) -> None:
+    told: list[tuple[int, str]] = []
+    trainer(
+        evolve=lambda id, *_: {}["a bug"],
+        crashed=lambda id, run, error: told.append((id, repr(error))),
+    )
+    client.evolve(7, "labels")
+    client.evolve(8, "labels")
+    eventually(lambda: sorted(told) == [(7, "KeyError('a bug')"), (8, "KeyError('a bug')")])
 
 
 def test_a_passing_error_is_tried_again_and_its_own_sentence_comes_out(
@@ -197,6 +213,7 @@ def test_old_jobs_are_forgotten(client: jobs.JobClient, trainer: Any) -> None:
 TRAINER = """
 import os, sys, threading
 from pathlib import Path
+from types import SimpleNamespace
 from srpu_backend import jobs
 from srpu_backend.settings import Settings
 folder = Path(sys.argv[1])
@@ -218,7 +235,8 @@ def evolve(id, reason, forced):
     note("done")
     return ""
 
-jobs.launch(Settings(model_dir=folder / "models"), evolve, lambda id: "", print)
+workflows = SimpleNamespace(evolve=evolve, refresh=print, cancelled=print, crashed=print)
+jobs.launch(Settings(model_dir=folder / "models"), workflows)
 threading.Event().wait()
 """
 
