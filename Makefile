@@ -1,9 +1,15 @@
 # make demo · make test · make check
+#
+# make demo DATA=folder LABELS=pore,crack WEIGHTS=none|imagenet|file.safetensors MINUTES=2 PORT=8080 ONCE=1
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 STUDIO_VENV := .venv-label-studio
 LABEL_STUDIO_VERSION := 1.23.2
+
+DEMO_OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(LABELS),--labels "$(LABELS)") \
+	$(if $(WEIGHTS),--weights "$(WEIGHTS)") $(if $(MINUTES),--minutes $(MINUTES)) \
+	$(if $(PORT),--port $(PORT)) $(if $(filter-out 0,$(ONCE)),--once)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -25,6 +31,9 @@ $(STUDIO_VENV)/.installed: Makefile
 	$(PYTHON) -m venv $(STUDIO_VENV)
 	$(STUDIO_VENV)/bin/pip install -q label-studio==$(LABEL_STUDIO_VERSION)
 	touch $@
+
+demo: install install-label-studio ## Label Studio, backend and trainer; DATA=folder takes your own images
+	@$(BIN)/python -m examples.demo $(DEMO_OPTIONS)
 
 check: install ## ruff and mypy
 	$(BIN)/ruff check .
