@@ -8,6 +8,7 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 import timm
+from segmentation_models_pytorch.decoders.unetplusplus.decoder import UnetPlusPlusDecoder
 from segmentation_models_pytorch.encoders.efficientnet import EfficientNetEncoder
 from segmentation_models_pytorch.encoders.timm_vit import TimmViTEncoder
 from torch import nn
@@ -146,3 +147,5 @@ def _drop_unused_layers(model: nn.Module) -> None:
         encoder.model.prune_intermediate_layers(encoder._output_indices, prune_norm=True, prune_head=True)
     if isinstance(encoder, EfficientNetEncoder):
         del encoder._conv_head, encoder._bn1
+    if isinstance(model.decoder, UnetPlusPlusDecoder):
+        model.decoder.center = nn.Identity()  # built for VGG, never called

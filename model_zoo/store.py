@@ -11,10 +11,10 @@ import numpy as np
 import onnxruntime
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_model as load_state
-from safetensors.torch import save_model as save_state
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from model_zoo import onnx_operators
 from model_zoo.architectures import build, stride
 from model_zoo.card import ONNX_NAME, STATE_NAME, ModelCard, ModelSpec
 from model_zoo.errors import BrokenModel
@@ -23,14 +23,15 @@ from model_zoo.integrity import file_hashes
 __all__ = ["export_onnx", "file_hashes", "load_model", "save_model"]
 
 _log = logging.getLogger(__name__)
-_OPSET = 18
 _TOLERANCE = 1e-4  # of the largest logit; measured differences are near 1e-5
 
 
 def save_model(model: nn.Module, folder: Path) -> Path:
-    """Write `model.safetensors` (parameters and buffers) into `folder`; tied tensors are written once."""
+    """Write `model.safetensors` (parameters and buffers) into `folder`; tied tensors are each written out."""
     path = folder / STATE_NAME
-    save_state(model, str(path))
+    # safetensors refuses tensors that share memory, so each gets its own.
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    save_file(state, path)
     return path
 
 
@@ -40,12 +41,18 @@ def load_model(folder: Path) -> nn.Module:
     model = build(card.spec)
     path = folder / STATE_NAME
     try:
-        load_state(model, path, strict=True)
+        model.load_state_dict(load_file(path), strict=True)
     except FileNotFoundError:
         raise BrokenModel(f"{folder} is incomplete: {STATE_NAME} is missing.") from None
     except (SafetensorError, RuntimeError, OSError) as error:
-        raise BrokenModel(f"{path} does not hold the weights its card describes: {error}") from None
+        raise BrokenModel(
+            f"{path} does not hold the weights its card describes: {_in_one_line(error)}"
+        ) from None
     return model.eval()
+
+
+def _in_one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def export_onnx(model: nn.Module, spec: ModelSpec, folder: Path) -> Path:
@@ -74,6 +81,7 @@ def _export(model: nn.Module, spec: ModelSpec, path: Path) -> None:
         torch._C._jit_set_onnx_log_output_stream("stderr")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter's own deprecation, and tracer notes on shapes
+            onnx_operators.declare()
             torch.onnx.export(
                 model,
                 (example,),
@@ -81,11 +89,13 @@ def _export(model: nn.Module, spec: ModelSpec, path: Path) -> None:
                 input_names=["image"],
                 output_names=["logits"],
                 dynamic_axes={"image": free, "logits": free},
-                opset_version=_OPSET,
+                opset_version=onnx_operators.OPSET,
                 dynamo=False,
             )
     except (RuntimeError, ValueError, TypeError) as error:  # UnsupportedOperatorError is a RuntimeError
-        raise BrokenModel(f"{spec.encoder} × {spec.decoder} cannot be exported to ONNX: {error}") from error
+        raise BrokenModel(
+            f"{spec.encoder} × {spec.decoder} cannot be exported to ONNX: {_in_one_line(error)}"
+        ) from error
 
 
 def _compare(model: nn.Module, spec: ModelSpec, path: Path, strides: tuple[int, int]) -> None:
