@@ -22,6 +22,8 @@ _CREDENTIALS = re.compile(
         [\w.~+/=-]{8,}"""
 )
 _MASK = "********"
+_SHORTEST = 6
+"""A shorter secret is not masked: it would blank half of every line."""
 
 
 class OneLine(logging.Formatter):
@@ -29,7 +31,7 @@ class OneLine(logging.Formatter):
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s [%(request)s] %(message)s")
-        self._secrets = [secret for secret in secrets if secret]
+        self._secrets = [secret for secret in secrets if len(secret) >= _SHORTEST]
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line."""
