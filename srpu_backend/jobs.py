@@ -76,7 +76,7 @@ class JobClient:
 
     def warm_up(self) -> Future[None]:
         """Import DBOS and open the database in the background; creates the tables when there are none."""
-        return self._background.submit(lambda: self._logged(lambda: self._client() and None))
+        return self._background.submit(self._logged, self._client)
 
     def annotations_changed(self, project_id: int) -> None:
         """Annotations came, changed or went: look what is new once the annotator pauses."""
@@ -182,7 +182,7 @@ class JobClient:
                 )
             return self._connected
 
-    def _logged(self, action: Callable[[], None]) -> None:
+    def _logged(self, action: Callable[[], object]) -> None:
         try:
             action()
         except Exception:  # the edge of a background thread: nobody else would ever see it

@@ -70,9 +70,7 @@ def counting_annotation(annotations: Sequence[Mapping[str, Any]]) -> dict[str, A
     ground-truth one counts, else the one submitted or changed last.
     """
     submitted = [a for a in annotations if not a.get("was_cancelled") and a.get("result") is not None]
-    if not submitted:
-        return None
-    return dict(max(submitted, key=_precedence))
+    return dict(sorted(submitted, key=_precedence)[-1]) if submitted else None
 
 
 def _precedence(annotation: Mapping[str, Any]) -> tuple[bool, str, int]:
