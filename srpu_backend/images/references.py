@@ -1,4 +1,4 @@
-"""What an image reference in a task means, and whether it may be followed. Nothing is opened here.
+"""What an image reference in a task means, and whether it may be followed; nothing is opened here.
 
 Anyone who may import a task may write anything into it, so a reference is followed only to the connected
 Label Studio (and there only to what serves images, not to its API), to hosts and folders that the
@@ -24,6 +24,7 @@ _MEDIA_PATH = re.compile(r"/(?:data/upload/|data/local-files/?$|storage-data/upl
 _RESOLVE_PATH = re.compile(r"/(?:tasks|projects)/\d+/(?:resolve|presign)/?$")
 _UPLOAD = "/data/upload/"
 _HOST = re.compile(r"[A-Za-z0-9._:-]+")
+_USER = re.compile(r"^([A-Za-z][\w+.-]*://)[^/?#]*@")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SHOWN_CHARACTERS = 200
 
@@ -108,13 +109,14 @@ class Permissions:
 
 
 def shown(reference: object) -> str:
-    """The reference as error messages quote it: short, and without a signature's query."""
+    """The reference as error messages quote it: short, on one line, without signatures and passwords."""
     if not isinstance(reference, str):
         return f"{reference!r:.80}"
     if reference.startswith("data:"):
         return reference[:32] + "…"
     if "?" in reference and "?d=" not in reference:
         reference = reference.split("?", 1)[0] + "?…"
+    reference = _CONTROL.sub("�", _USER.sub(r"\1…@", reference))
     return reference if len(reference) <= _SHOWN_CHARACTERS else reference[:_SHOWN_CHARACTERS] + "…"
 
 
@@ -225,16 +227,16 @@ def _studio_path(reference: str, connection: Connection | None) -> str | None:
 
 def _local(reference: str, allowed: Permissions) -> LocalFile:
     """Symbolic links are followed first, so that a link within a folder leads nowhere outside."""
-    candidates = []
+    within: dict[Path, bool] = {}
     for folder in allowed.folders:
         try:
             root, path = folder.resolve(), (folder / reference).resolve()
-        except (OSError, RuntimeError, ValueError):  # loops of links, names no file can have
+            if path.is_relative_to(root):
+                within[path] = path.exists()
+        except (OSError, RuntimeError, ValueError):  # loops of links, names no file can have, no permission
             continue
-        if path.is_relative_to(root):
-            candidates.append(path)
-    if candidates:
-        return LocalFile(next((path for path in candidates if path.is_file()), candidates[0]))
+    if within:  # a relative path may be meant in any of the folders
+        return LocalFile(max(within, key=lambda path: within[path]))
     raise ImageUnavailable(
         f"{shown(reference)} is not in a folder that may be read; add its folder to "
         "SRPU_ALLOWED_IMAGE_FOLDERS, or upload the image to Label Studio."

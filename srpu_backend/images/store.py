@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-import stat
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -172,12 +171,10 @@ class ImageStore:
 def _copy(path: Path, known: Validators, out: HashedFile, name: str) -> Fetched | None:
     """A local file into the cache, so that what a snapshot was made of never changes under it."""
     try:
-        # Not blocking: a pipe would otherwise be waited for before it can be refused.
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise ImageUnavailable(f"{name} is not a file; give the path of an image.")
+        if not path.is_file() and path.exists():  # a folder; a pipe, which may never end
+            raise ImageUnavailable(f"{name} is not a file; give the path of an image.")
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
             etag = f"{status.st_mtime_ns:x}-{status.st_size:x}-{status.st_ino:x}"
             if etag == known.etag:
                 return None
@@ -185,7 +182,9 @@ def _copy(path: Path, known: Validators, out: HashedFile, name: str) -> Fetched 
             while data := file.read(_COPY_CHUNK):
                 out.write(data)
     except FileNotFoundError:
-        raise ImageUnavailable(f"{name} does not exist; was it moved or its disk unmounted?") from None
+        raise ImageUnavailable(
+            f"{name} does not exist; it may have been moved, or its disk not be mounted."
+        ) from None
     except OSError as error:
         raise ImageUnavailable(f"{name} cannot be copied: {error.strerror}.") from None
     return out.done(Validators(etag))
