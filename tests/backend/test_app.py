@@ -305,7 +305,7 @@ def test_the_web_process_loads_neither_torch_nor_label_studio_ml(tmp_path: Path)
         f"client.simulate_post('/setup', json={SETUP!r})\n"
         f"client.simulate_post('/predict', json={{'tasks': [], 'project': '1.1'}})\n"
         "client.simulate_get('/status')\n"
-        "heavy = {'torch', 'torchvision', 'label_studio_ml', 'flask', 'timm', 'lightning', 'albumentations'}\n"
+        "heavy = {'torch', 'torchvision', 'label_studio_ml', 'flask', 'timm', 'lightning'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     result = subprocess.run(
