@@ -156,9 +156,10 @@ class Evolution:
 
     # -- the steps, in the order of the story ------------------------------------------------------------
 
-    def pull(self, project_id: int) -> None:
+    def pull(self, project_id: int, thorough: bool = False) -> None:
         """1 · Bring the mirror up to date."""
-        reconcile(self._projects, project_id, self._studio(project_id), self._clock)
+        with self._studio(project_id) as studio:
+            reconcile(self._projects, project_id, studio, self._clock, thorough)
 
     def ask(self, project_id: int) -> None:
         """Ask for a turn of the loop when one is due."""
@@ -261,10 +262,10 @@ class Evolution:
             return 0
         if shown:
             self._show(project, "write back", f"Label Studio is told of {champion}")
-        with exclusive(project.root / "tell.lock", wait=self._go_on):
+        with exclusive(project.root / "tell.lock", wait=self._go_on), self._studio(project_id) as studio:
             return write_back(
                 project_id,
-                self._studio(project_id),
+                studio,
                 project.mirror,
                 PredictionFiles(project.root, champion),
                 [*project.registry.versions(), UNTRAINED],

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 5.0
 _TICK_SECONDS = 0.5
 _PATIENCE_SECONDS = 10
+_THOROUGH_INTERVAL = timedelta(hours=1)
 _CLEANING_INTERVAL = timedelta(days=1)
 
 
@@ -89,6 +90,7 @@ class Timer:
         self._client = client
         self._clock = clock
         self._next: dict[int, datetime] = {}
+        self._next_thorough: dict[int, datetime] = {}
         self._next_cleaning = clock()
         self._said: dict[int, str] = {}
 
@@ -113,7 +115,7 @@ class Timer:
             project = self._projects.get(id)
             project.update_state(next_reconcile=self._next[id])
             if project.connection is not None:
-                self._evolution.pull(id)
+                self._evolution.pull(id, thorough=self._thorough(id))
                 self._ask(self._projects.get(id))
             self._made_up(project)
         except SRPUError as error:
@@ -121,6 +123,14 @@ class Timer:
         except Exception as error:  # the trouble of one project must not stop the others
             log.exception("project %d: looking for changes failed", id)
             self._complain(id, f"Looking for changes ended in an unforeseen {type(error).__name__}.")
+
+    def _thorough(self, id: int) -> bool:
+        """True at the first look and then once an hour: whatever a quick look missed is found then."""
+        now = self._clock()
+        if self._next_thorough.get(id, now) > now:
+            return False
+        self._next_thorough[id] = now + _THOROUGH_INTERVAL
+        return True
 
     def _ask(self, project: Project) -> None:
         reason = training_due(project, self._settings)

@@ -33,20 +33,24 @@ class FakeStudio:
         self.title = "grains"
         self.config = "<View/>"
         self.exported: list[int] = []
+        self.listed = 0
 
-    def put(self, id: int, *annotations: dict[str, Any], stamp: str = "t0") -> None:
+    def put(self, id: int, *annotations: dict[str, Any], minute: int = 0) -> None:
         self.tasks[id] = {
             "id": id,
             "data": {"image": f"/data/upload/1/{id}.png"},
-            "updated_at": stamp,
+            "updated_at": f"2026-11-23T10:{minute:02d}:00.000000Z",
             "annotations": list(annotations),
         }
 
     def project(self, id: int) -> dict[str, Any]:
-        return {"id": id, "title": self.title, "label_config": self.config}
+        return {"id": id, "title": self.title, "label_config": self.config, "task_number": len(self.tasks)}
 
-    def task_rows(self, id: int) -> Iterator[dict[str, Any]]:
+    def task_rows(self, id: int, changed_since: str = "") -> Iterator[dict[str, Any]]:
         for task in self.tasks.values():
+            if task["updated_at"] <= changed_since:
+                continue
+            self.listed += 1
             cancelled = sum(bool(a.get("was_cancelled")) for a in task["annotations"])
             row = {name: value for name, value in task.items() if name != "annotations"}
             yield {
@@ -109,7 +113,7 @@ def test_reconcile_pulls_everything_once_and_then_only_what_changed(projects: Pr
     assert not look(projects, studio).labels_changed
     assert studio.exported == []
 
-    studio.put(2, annotation(7), stamp="t1")
+    studio.put(2, annotation(7), minute=30)
     assert look(projects, studio).labels_changed
     assert studio.exported == [2]
 
@@ -119,10 +123,33 @@ def test_reconcile_sees_labels_and_tasks_that_went_away(projects: Projects) -> N
     studio.put(1, annotation(1))
     studio.put(2)
     look(projects, studio)
-    studio.put(1)
+    studio.put(1, minute=1)
     del studio.tasks[2]
     changes = look(projects, studio)
     assert (changes.counts, changes.removed, changes.labels_changed) == (Counts(tasks=1, labelled=0), 1, True)
+
+
+def test_reconcile_lists_only_what_was_stamped_lately_unless_it_is_to_be_thorough(projects: Projects) -> None:
+    studio = FakeStudio()
+    for id in range(1, 11):
+        studio.put(id, minute=id * 5)
+    look(projects, studio)
+    studio.listed = 0
+    look(projects, studio)
+    assert studio.listed == 1
+    reconcile(projects, 1, studio, lambda: NOW, thorough=True)
+    assert studio.listed == 11
+
+
+def test_a_change_that_was_stamped_before_and_committed_after_our_last_look_is_found(
+    projects: Projects,
+) -> None:
+    studio = FakeStudio()
+    studio.put(1, minute=10)
+    studio.put(2, minute=11)
+    look(projects, studio)
+    studio.put(1, annotation(1), minute=10)
+    assert look(projects, studio).counts.labelled == 1
 
 
 def test_reconcile_takes_over_title_and_label_config(projects: Projects) -> None:
