@@ -32,10 +32,10 @@ All state lies in MODEL_DIR; docs/settings.md lists every environment variable."
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. What a person did wrong is told in one sentence."""
+    options = parse(sys.argv[1:] if arguments is None else arguments)
     from srpu_backend.logs import configure_logging
     from srpu_backend.settings import read_settings
 
-    options = build_parser(sys.argv[1:] if arguments is None else arguments)
     try:
         settings = read_settings()
         configure_logging(settings)
@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def build_parser(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse `arguments`; only the module of the asked command is imported."""
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command and its options; only the module of the asked command is imported."""
     parser = argparse.ArgumentParser(
         prog="python -m srpu_backend",
         description="A Label Studio ML backend for SEM images that keeps learning.",

@@ -24,7 +24,7 @@ from srpu_backend.jobs import JobClient
 from srpu_backend.logs import request_id
 from srpu_backend.metrics import Metrics
 from srpu_backend.projects import BrokenProject, UnknownProject
-from srpu_backend.secrets import webhook_secret
+from srpu_backend.secrets import SecretUnavailable, webhook_secret
 from srpu_backend.service import BadRequest, QueueUnavailable, Service
 from srpu_backend.settings import Settings
 from srpu_backend.status import status
@@ -47,6 +47,7 @@ _STATUS: tuple[tuple[type[SRPUError], int], ...] = (
     (TooLarge, 413),
     (BrokenProject, 503),
     (QueueUnavailable, 503),
+    (SecretUnavailable, 503),
     (Busy, 503),
     (SRPUError, 400),
 )
