@@ -25,6 +25,7 @@ from srpu_backend.images.references import (
     shown,
 )
 from srpu_backend.projects import Connection
+from srpu_backend.studio import StudioError
 
 _MAX_HOPS = 5
 _CHUNK = 2**18
@@ -55,10 +56,10 @@ class Fetched:
 
 
 class Authoriser(Protocol):
-    """Gives the `Authorization` header for a Label Studio, as `Studio` knows it."""
+    """Gives the `Authorization` header for a Label Studio; see `studio_http.TokenKeeper`."""
 
     def __call__(self, connection: Connection, renew: bool) -> str:
-        """`renew`: the last one was refused, get a fresh one if there is such a thing."""
+        """`renew`: the last one was refused, get a fresh one if there is such a thing. `StudioError`."""
         ...
 
 
@@ -222,6 +223,11 @@ def _check_status(answer: requests.Response, remote: Remote, name: str) -> None:
     if status == 200:
         return
     who = "Label Studio" if remote.authorised else "Its server"
+    if status == 401 and remote.authorised and b"legacy token" in answer.raw.read(_CHUNK):
+        raise ImageUnavailable(
+            f"Label Studio does not let us read {name} (401): legacy tokens are switched off there; use a "
+            "personal access token, or switch them on (Organization → API Tokens Settings)."
+        )
     if status in (401, 403) and remote.authorised:
         raise ImageUnavailable(
             f"Label Studio does not let us read {name} ({status}); check that the token of this connection "
@@ -243,6 +249,9 @@ def _check_status(answer: requests.Response, remote: Remote, name: str) -> None:
 def _failures_told(name: str, timeout: float) -> Iterator[None]:
     try:
         yield
+    except StudioError as error:
+        kind = Unreachable if error.status is None or error.status >= 500 else ImageUnavailable
+        raise kind(f"{name} cannot be fetched: {error}") from None
     except (requests.Timeout, urllib3.exceptions.TimeoutError):
         raise Unreachable(f"{name} did not arrive within {timeout:g} s.") from None
     except (requests.ConnectionError, urllib3.exceptions.ProtocolError) as error:

@@ -28,6 +28,7 @@ from srpu_backend.images.references import (
 )
 from srpu_backend.projects import Connection
 from srpu_backend.settings import Settings
+from srpu_backend.studio import TokenKeeper
 from training.data.micrograph import BadImage, Limits, image_format, image_size, read_micrograph
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,10 @@ class ImageStore:
             folders=tuple(map(Path, filter(None, settings.allowed_image_folders.split(":")))),
         )
         self._downloader = Downloader(
-            authorise or _legacy, self._allowed, settings.image_timeout, settings.max_image_bytes
+            authorise or TokenKeeper(settings.image_timeout),
+            self._allowed,
+            settings.image_timeout,
+            settings.max_image_bytes,
         )
         self._now = now
 
@@ -197,7 +201,3 @@ def _key(target: Target, reference: str, connection: Connection | None) -> str:
     if isinstance(target, Inline) or (target.vouches and connection is not None):
         return f"{connection.url if connection else ''} {reference.strip()}"
     return target.url
-
-
-def _legacy(connection: Connection, renew: bool) -> str:
-    return f"Token {connection.token.get_secret_value()}"
