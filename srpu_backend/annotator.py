@@ -44,9 +44,11 @@ class BadTask(SRPUError):
 class Images(Protocol):
     """What we need of `srpu_backend.images.ImageStore`."""
 
-    def fetch(self, reference: str, connection: Connection | None) -> Path: ...
+    def fetch(self, reference: str, connection: Connection | None, task_id: int | None = None) -> Path: ...
 
-    def load(self, reference: str, connection: Connection | None) -> NDArray[Any]: ...
+    def load(
+        self, reference: str, connection: Connection | None, task_id: int | None = None
+    ) -> NDArray[Any]: ...
 
 
 class Segmenter(Protocol):
@@ -192,10 +194,10 @@ class Annotator:
                 f"Task {task.get('id')} has no data.{config.image_field}, which the label config shows as "
                 "its image: import the task again with it."
             )
-        connection = self._project.connection
-        image = self._images.load(original or shown, connection)
+        connection, id = self._project.connection, task.get("id")
+        image = self._images.load(original or shown, connection, id)
         if original:
-            size = image_size(self._images.fetch(shown, connection))
+            size = image_size(self._images.fetch(shown, connection, id))
             if size != (image.shape[1], image.shape[0]):
                 raise BadTask(
                     f"Task {task.get('id')}: the original is {image.shape[1]}×{image.shape[0]} px but the "

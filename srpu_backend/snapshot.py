@@ -31,7 +31,7 @@ class NothingToLearn(SRPUError):
 class ImageSource(Protocol):
     """The part of `ImageStore` that a snapshot needs."""
 
-    def fetch(self, reference: str, connection: Connection | None) -> Path: ...
+    def fetch(self, reference: str, connection: Connection | None, task_id: int | None = None) -> Path: ...
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,8 @@ def image_reference(task_data: dict[str, Any], image_field: str) -> str:
 
 
 def _sample(project: Project, images: ImageSource, task: MirroredTask) -> tuple[Sample, tuple[str, ...]]:
-    image = images.fetch(image_reference(task.data, project.label_config.image_field), project.connection)
+    reference = image_reference(task.data, project.label_config.image_field)
+    image = images.fetch(reference, project.connection, task.id)
     mask, problems = _mask(project, task, image_size(image))
     shown = str(task.data.get(project.label_config.image_field) or task.data.get("original"))
     name = parse_name(shown)

@@ -71,12 +71,12 @@ class FolderImages:
     folder: Path
     images: dict[str, NDArray[Any]] = field(default_factory=dict)
 
-    def load(self, reference: str, connection: Connection | None) -> NDArray[Any]:
+    def load(self, reference: str, connection: Connection | None, task_id: int | None = None) -> NDArray[Any]:
         if reference not in self.images:
             raise ImageUnavailable(f"{reference} cannot be read: there is no such image.")
         return self.images[reference]
 
-    def fetch(self, reference: str, connection: Connection | None) -> Path:
+    def fetch(self, reference: str, connection: Connection | None, task_id: int | None = None) -> Path:
         path = self.folder / f"{abs(hash(reference))}.png"
         cv2.imwrite(str(path), self.load(reference, connection))
         return path

@@ -38,7 +38,7 @@ class Folder:
     def add(self, name: str, grey: int = 100) -> None:
         cv2.imwrite(str(self.root / name), np.full((HEIGHT, WIDTH), grey, np.uint8))
 
-    def fetch(self, reference: str, connection: Connection | None) -> Path:
+    def fetch(self, reference: str, connection: Connection | None, task_id: int | None = None) -> Path:
         self.fetched.append(reference)
         path = self.root / reference.rsplit("/", 1)[-1]
         if not path.exists():
