@@ -107,6 +107,8 @@ class _Record(BaseModel):
     url: str = ""
     token: str = Field(default="", repr=False)
     parameters: dict[str, Any] = Field(default_factory=dict)
+    verified: bool = False
+    """URL and token were tried by `connect`: what Label Studio says of itself replaces neither."""
 
 
 class Project:
@@ -230,8 +232,13 @@ class Projects:
         token: str | SecretStr | None = None,
         label_config: str | None = None,
         parameters: dict[str, Any] | None = None,
+        verified: bool = False,
     ) -> Project:
         """Create the project or change what is given; what is None stays as it is.
+
+        `verified`: a person gave `url` and `token` and they work. From then on only such a pair replaces
+        them: Label Studio's /setup brings a name it knows itself by, which may lead nowhere from here, and
+        the creator's legacy token, which may be switched off.
 
         A token belongs to the host it came with: another `url` without a token forgets the old one.
         A `project.json` that cannot be read is put aside and written anew.
@@ -248,7 +255,11 @@ class Projects:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / ".lock"):
             old = _read_or_put_aside(id, folder)
-            changes = {name: value for name, value in given.items() if value is not None}
+            changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+            if old.verified and not verified:
+                changes = {name: changes[name] for name in changes.keys() - {"url", "token"}}
+            elif verified:
+                changes["verified"] = True
             if changes.get("url", old.url) != old.url:
                 changes.setdefault("token", "")
             new = old.model_copy(update=changes)

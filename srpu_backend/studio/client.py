@@ -85,6 +85,13 @@ class Studio:
         """Title, label config, model version, sampling, counts, …"""
         return self._dict("GET", f"/api/projects/{id}/", f"project {id}")
 
+    def projects_titled(self, title: str) -> list[int]:
+        """Ids of the projects with exactly this title, oldest first."""
+        found = self._dict(
+            "GET", "/api/projects", "projects", params={"include": "id,title", "page_size": 10_000}
+        )
+        return sorted(int(p["id"]) for p in found.get("results", []) if p["title"] == title)
+
     def create_project(self, title: str, label_config: str, **fields: Any) -> Json:
         """Make a project."""
         body = {"title": title, "label_config": label_config, **fields}
@@ -217,7 +224,7 @@ class Studio:
             )
             return int(answer.get("created", 0)), 0
         except StudioError as error:
-            if _TASK_IS_GONE not in str(error):
+            if _TASK_IS_GONE not in error.detail:
                 raise
         if len(chunk) == 1:
             log.info("project %d: task %s is gone, its prediction is left out", id, chunk[0].get("task"))

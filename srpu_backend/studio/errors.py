@@ -17,10 +17,12 @@ _SHOWN_CHARACTERS = 200
 class StudioError(SRPUError):
     """Label Studio could not be reached, or refused; the message says what to do."""
 
-    def __init__(self, message: str, status: int | None = None) -> None:
+    def __init__(self, message: str, status: int | None = None, detail: str = "") -> None:
         super().__init__(message)
         self.status = status
         """HTTP status of its answer; None when there was none."""
+        self.detail = detail
+        """What it said itself."""
 
 
 @contextmanager
@@ -34,8 +36,8 @@ def failures_told(url: str) -> Iterator[None]:
 
 def refusal(answer: requests.Response, url: str, doing: str) -> StudioError:
     """The error for an answer that is no success; `doing` names what was asked for, as in "project 7"."""
-    status = answer.status_code
-    return StudioError(_sentence(status, detail(answer), f"Label Studio at {url}", doing), status)
+    status, said = answer.status_code, detail(answer)
+    return StudioError(_sentence(status, said, f"Label Studio at {url}", doing), status, said)
 
 
 def parsed(answer: requests.Response, url: str, doing: str) -> Any:
