@@ -80,7 +80,8 @@ def _normalise_values(stack: NDArray[Any], how: Normalisation) -> NDArray[np.flo
         low, high = 0.0, float(np.iinfo(stack.dtype).max) if stack.dtype.kind in "ui" else 1.0
     else:
         low, high = _range_of_values(stack, how)
-    return _standardised(stack, low, high, how)
+    with np.errstate(over="ignore", invalid="ignore"):  # values near the end of float64 become 0 or 1
+        return _standardised(stack, low, high, how)
 
 
 def _range_of_values(stack: NDArray[Any], how: Normalisation) -> tuple[float, float]:
@@ -89,18 +90,20 @@ def _range_of_values(stack: NDArray[Any], how: Normalisation) -> tuple[float, fl
     sample = sample[np.isfinite(sample)]
     if sample.size == 0:
         return 0.0, 0.0
-    low, high = (float(value) for value in np.percentile(sample, [how.low, how.high]))
+    with np.errstate(over="ignore", invalid="ignore"):
+        low, high = (float(value) for value in np.percentile(sample, [how.low, how.high]))
     return (low, high) if low < high else (float(sample.min()), float(sample.max()))
 
 
 def _standardised(values: NDArray[Any], low: float, high: float, how: Normalisation) -> NDArray[np.float32]:
     if not low < high:
         return np.full(values.shape, (_MID_GREY - how.mean) / how.std, dtype=np.float32)
-    # Centre before narrowing to float32, lest offsets such as 1e9 ± 1 lose their digits.
-    precise = np.subtract(values, low, dtype=np.float64 if values.dtype.itemsize > 2 else np.float32)
-    scaled: NDArray[np.float32] = (precise / (high - low)).astype(np.float32)
-    np.nan_to_num(scaled, copy=False, nan=0.0, posinf=1.0, neginf=0.0)
-    np.clip(scaled, 0.0, 1.0, out=scaled)
+    # Clip first, lest the extremes overflow; centre in float64, lest 1e9 ± 1 lose its digits.
+    precise = np.clip(values, low, high, dtype=np.float64)
+    precise -= low
+    precise /= high - low
+    scaled: NDArray[np.float32] = precise.astype(np.float32)
+    np.nan_to_num(scaled, copy=False, nan=0.0)
     scaled -= np.float32(how.mean)
     scaled /= np.float32(how.std)
     return scaled

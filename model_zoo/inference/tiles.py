@@ -30,7 +30,7 @@ class Tiling:
     """How an image is cut. All in px."""
 
     tile: int
-    """Side of a tile; a multiple of `stride`."""
+    """Longest side of a tile; a multiple of `stride`."""
     overlap: int
     """Two neighbours share at least this much."""
     stride: int
@@ -52,7 +52,7 @@ def probabilities(
     height, width = stack.shape[1:]
     sides = [_up_to_multiple(side, tiling.stride) for side in (height, width)]
     if sides[0] * sides[1] > tiling.whole:
-        sides = [min(side, tiling.tile) for side in sides]
+        sides = [_side(length, tiling) for length in (height, width)]
     windows = list(_windows(stack.shape[1:], sides, tiling.overlap))
     if len(windows) == 1:
         return softmax(logits(_cut(stack, *windows[0], sides)[None])[0])[:, :height, :width]
@@ -88,11 +88,21 @@ def _windows(shape: tuple[int, ...], sides: list[int], overlap: int) -> Iterator
             yield top, left
 
 
+def _side(length: int, tiling: Tiling) -> int:
+    """The shortest side with which as many tiles as are needed anyway still overlap enough."""
+    count = _count(length, tiling.tile, tiling.overlap)
+    return min(
+        tiling.tile, _up_to_multiple(-(-(length + (count - 1) * tiling.overlap) // count), tiling.stride)
+    )
+
+
 def _starts(length: int, side: int, overlap: int) -> list[int]:
-    if length <= side:
-        return [0]
-    count = -(-(length - overlap) // (side - overlap))
-    return [int(start) for start in np.linspace(0, length - side, count).round()]
+    count = _count(length, side, overlap)
+    return [int(start) for start in np.linspace(0, max(0, length - side), count).round()]
+
+
+def _count(length: int, side: int, overlap: int) -> int:
+    return 1 if length <= side else -(-(length - overlap) // (side - overlap))
 
 
 def _cut(stack: NDArray[np.float32], top: int, left: int, sides: list[int]) -> NDArray[np.float32]:

@@ -144,14 +144,25 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Predictor]:
 
 @pytest.mark.slow
 def test_tiles_leave_no_seams(trained: Predictor) -> None:
+    """Where the whole image is answered with some confidence, tiles answer the same; hard cuts do not."""
     image, mask = blobs(1000, 512)
     normalised = normalise(image, trained.card.normalisation)
-    whole = probabilities(normalised, 2, trained.engine.logits, Tiling(128, 64, 32, whole=512 * 512))
-    tiled = probabilities(normalised, 2, trained.engine.logits, Tiling.of(256, 32).__class__(256, 64, 32, 0))
+
+    def found(tiling: Tiling) -> NDArray[np.float32]:
+        return probabilities(normalised, 2, trained.engine.logits, tiling)
+
+    whole = found(Tiling(tile=512, overlap=0, stride=32, whole=512 * 512))
+    confident = whole.max(axis=0) > 0.6
     assert (whole.argmax(axis=0) == mask).mean() > 0.9
-    differing = whole.argmax(axis=0) != tiled.argmax(axis=0)
-    assert differing.mean() < 1e-3
-    assert np.abs(whole - tiled).max() < 0.2
+    assert confident.mean() > 0.9
+
+    def disagreement(tiling: Tiling) -> float:
+        return float((found(tiling).argmax(axis=0) != whole.argmax(axis=0))[confident].mean())
+
+    blended = disagreement(Tiling(tile=256, overlap=64, stride=32, whole=0))
+    cut = disagreement(Tiling(tile=256, overlap=0, stride=32, whole=0))
+    assert blended < 1e-3  # measured 2e-4, against 2e-3 of the hard cuts
+    assert blended < cut / 3
 
 
 def test_serving_with_onnx_never_imports_torch(tiny_model: Path) -> None:

@@ -95,3 +95,22 @@ def test_the_middle_of_a_tile_outweighs_the_border_of_its_neighbour() -> None:
 def test_softmax_survives_extreme_logits() -> None:
     found = softmax(np.array([[1e4], [-1e4], [0]], dtype=np.float32))
     np.testing.assert_allclose(found[:, 0], [1, 0, 0])
+
+
+@pytest.mark.parametrize("shape", [(1, 20, 27), (1, 3, 2), (2, 1, 1)])
+def test_beyond_the_border_the_image_is_continued_not_darkened(shape: tuple[int, ...]) -> None:
+    fed: list[Images] = []
+
+    def spy(images: Images) -> Images:
+        fed.append(images)
+        return two_classes(images)
+
+    stack = image(*shape[1:]).repeat(shape[0], axis=0)
+    probabilities(stack, 2, spy, Tiling.of(32, 32))
+    _, height, width = shape
+    np.testing.assert_array_equal(fed[0][0, :, :height, :width], stack)
+    assert set(np.unique(fed[0])) == set(np.unique(stack))
+    if min(height, width) > 2:
+        np.testing.assert_array_equal(
+            fed[0][0, :, height], stack[:, height - 2][:, np.r_[:width, width - 2 : width - 7 : -1]]
+        )
