@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from training.active_learning.acquisition import entropy
 
 from model_zoo.errors import SRPUError
-from model_zoo.inference import Predictor
 from srpu_backend.label_config import LabelConfig
 from srpu_backend.regions import results_from_mask
 from training.data.micrograph import image_size
@@ -74,6 +73,14 @@ class Annotation:
         return {"result": self.result, "score": self.score, "model_version": self.model_version}
 
 
+def load_predictor(folder: Path) -> Segmenter:
+    """A version's network, from its folder; raises `BrokenModel`."""
+    # Imported at the first prediction: the engine starts threads when it is imported, and gunicorn forks.
+    from model_zoo.inference import Predictor
+
+    return Predictor.load(folder)
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A version in memory. One prediction at a time: it uses all cores, and memory stays bounded."""
@@ -95,7 +102,7 @@ class Champion:
     champion that cannot be loaded is an error only while there is no older one to serve.
     """
 
-    def __init__(self, registry: Registry, load: Callable[[Path], Segmenter] = Predictor.load) -> None:
+    def __init__(self, registry: Registry, load: Callable[[Path], Segmenter] = load_predictor) -> None:
         self._registry = registry
         self._load = load
         self._loading = threading.Lock()
@@ -136,7 +143,7 @@ class Champion:
 class Champions:
     """The champions of the projects used last; the one used longest ago makes room."""
 
-    def __init__(self, capacity: int, load: Callable[[Path], Segmenter] = Predictor.load) -> None:
+    def __init__(self, capacity: int, load: Callable[[Path], Segmenter] = load_predictor) -> None:
         self._capacity = capacity
         self._load = load
         self._lock = threading.Lock()

@@ -7,7 +7,6 @@ from typing import Any
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
 
-from srpu_backend.app import create_app
 from srpu_backend.logs import configure_logging
 from srpu_backend.settings import Settings
 
@@ -39,7 +38,13 @@ class Server(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
 
     def load(self) -> Any:
         """Called by gunicorn in each worker: the application."""
-        return create_app(self._settings)
+        # Imported here, after the fork: threads that libraries start when imported do not survive one.
+        from srpu_backend.app import create_app
+        from srpu_backend.jobs import JobClient
+
+        jobs = JobClient(self._settings)
+        jobs.warm_up()
+        return create_app(self._settings, jobs=jobs)
 
     def _options(self) -> dict[str, Any]:
         return {
