@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from training.active_learning.acquisition import entropy
 
 from model_zoo.errors import SRPUError
 from srpu_backend.label_config import LabelConfig
 from srpu_backend.regions import results_from_mask
+from training.active_learning.acquisition import entropy
 from training.data.micrograph import image_size
 
 if TYPE_CHECKING:
