@@ -195,15 +195,13 @@ class Downloader:
 
     def _receive(self, answer: requests.Response, out: HashedFile, deadline: float, name: str) -> None:
         promised = answer.headers.get("Content-Length", "")
-        encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
         out.check(int(promised) if promised.isdecimal() else 0)
-        # read1 returns what has come, so that a server that drips cannot hold us beyond the deadline.
+        # read1 returns what has come, so that a server that drips cannot hold us beyond the deadline. It
+        # raises when fewer bytes come than were promised.
         while data := answer.raw.read1(_CHUNK, decode_content=True):
             out.write(data)
             if self.clock() > deadline:
                 raise Unreachable(f"{name} took longer than {self.timeout:g} s to arrive.")
-        if promised.isdecimal() and not encoded and out.size < int(promised):
-            raise Unreachable(f"{name} was cut short: {out.size} of {promised} bytes arrived.")
 
 
 class _Header(AuthBase):
@@ -255,6 +253,8 @@ def _failures_told(name: str, timeout: float) -> Iterator[None]:
     except (requests.Timeout, urllib3.exceptions.TimeoutError):
         raise Unreachable(f"{name} did not arrive within {timeout:g} s.") from None
     except (requests.ConnectionError, urllib3.exceptions.ProtocolError) as error:
-        raise Unreachable(f"The server of {name} cannot be reached ({shown(str(error))}).") from None
+        raise Unreachable(
+            f"The server of {name} cannot be reached or broke off ({shown(str(error))})."
+        ) from None
     except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
         raise ImageUnavailable(f"{name} cannot be fetched ({shown(str(error))}).") from None

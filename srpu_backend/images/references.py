@@ -191,7 +191,7 @@ def _web(reference: str, connection: Connection | None, allowed: Permissions) ->
 
 
 def _cloud(reference: str, connection: Connection | None, task_id: int | None) -> Remote:
-    if task_id is None:
+    if not isinstance(task_id, int):  # it comes from a request, whatever its type says
         raise ImageUnavailable(f"{shown(reference)} needs the id of its task to be resolved by Label Studio.")
     code = base64.urlsafe_b64encode(reference.encode()).decode()
     return _studio(f"/tasks/{task_id}/resolve/?{urlencode({'fileuri': code})}", reference, connection)

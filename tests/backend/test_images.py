@@ -66,7 +66,7 @@ class Site:
                 handler.end_headers()
                 return
             handler.send_response(status)
-            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+            for name, value in {"Content_Length": str(len(body)), **headers}.items():
                 handler.send_header(name.replace("_", "-"), value)
             handler.end_headers()
             handler.wfile.write(body)
@@ -425,7 +425,8 @@ def test_a_cloud_reference_is_one_image_whichever_task_asks(store, studio, conne
 
 
 def test_a_cloud_reference_needs_its_task(store, connection):
-    assert "id of its task" in refusal(store, "s3://bucket/sem.png", connection)
+    for task_id in (None, "1/../../api/tasks/1?"):
+        assert "id of its task" in refusal(store, "s3://bucket/sem.png", connection, task_id=task_id)
 
 
 # Files
@@ -571,7 +572,7 @@ def test_too_many_pixels_are_refused_on_the_header(new_store, studio, connection
 
 def test_a_body_cut_short_is_refused(store, studio, connection):
     studio.gives("/data/upload/1/a.png", PNG[:-30], Content_Length=str(len(PNG)))
-    refusal(store, "/data/upload/1/a.png", connection)
+    assert "cannot be reached" in refusal(store, "/data/upload/1/a.png", connection)
 
 
 def test_a_server_that_does_not_answer_is_given_up(new_store, studio, connection):
@@ -664,6 +665,7 @@ def test_the_cache_stands_in_while_label_studio_is_away_but_not_for_what_is_gone
 def test_a_damaged_file_in_the_cache_is_fetched_anew(store, new_store, studio, connection, damage):
     studio.gives("/data/upload/1/a.png", ETag='"1"')
     path = store.fetch("/data/upload/1/a.png", connection)
+    assert store.fetch("/data/upload/1/a.png", connection) == path
     for reader in (store, new_store()):
         before = path.stat()
         path.write_bytes(damage)

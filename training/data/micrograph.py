@@ -181,11 +181,11 @@ def _size(file: BinaryIO, kind: Format, name: str) -> tuple[int, int]:
 
 
 def _raster(file: BinaryIO, kind: Format) -> Array:
+    if _is_deep_colour(file, kind):
+        return _deep_colour(file)
+    file.seek(0)
     with _PLUGINS[kind](file) as image:
-        image.load()
-        orientation = _exif_orientation(image)
-        grey = grey_of_pillow(image) if not _is_deep_colour(file, kind) else _deep_colour(file)
-    return tiff.oriented(grey, orientation)
+        return tiff.oriented(grey_of_pillow(image), _exif_orientation(image))
 
 
 def _is_deep_colour(file: BinaryIO, kind: Format) -> bool:
@@ -196,11 +196,10 @@ def _is_deep_colour(file: BinaryIO, kind: Format) -> bool:
 
 
 def _deep_colour(file: BinaryIO) -> Array:
-    """OpenCV hands out half a picture where a file is cut short, so Pillow must have read it before."""
     file.seek(0)
     pixels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
-        raise ValueError("its pixels cannot be decoded")
+        raise ValueError("its pixels are cut short or damaged")
     return grey_of(tiff.bgr_reversed(pixels))
 
 
