@@ -68,6 +68,18 @@ GREY_FILES = {
     "tiff imagej": (tiff(np.stack([GREY16, GREY16 // 2]), imagej=True), GREY16),
     "tiff min is white": (tiff(GREY8, photometric="miniswhite"), 255 - GREY8),
     "tiff min is white, deflate": (tiff(GREY8, photometric="miniswhite", compression="zlib"), 255 - GREY8),
+    "tiff min is white 16, deflate": (
+        tiff(GREY16, photometric="miniswhite", compression="zlib"),
+        65535 - GREY16,
+    ),
+    "tiff signed 16, deflate": (
+        tiff((GREY16.astype(np.int32) - 32768).astype(np.int16), compression="zlib"),
+        GREY16,
+    ),
+    "tiff signed 8, deflate": (
+        tiff((GREY8.astype(np.int32) - 128).astype(np.int8), compression="zlib"),
+        GREY8,
+    ),
     "tiff colour": (tiff(COLOUR, photometric="rgb"), LUMA),
     "tiff colour planes": (
         tiff(np.moveaxis(COLOUR, -1, 0), photometric="rgb", planarconfig="separate"),
@@ -129,12 +141,12 @@ def test_cmyk_jpeg_is_read():
     ("dtype", "compression"),
     [
         *((dtype, None) for dtype in (np.float32, np.float64, np.int32, np.uint32)),
-        *((dtype, "tiff_lzw") for dtype in (np.float32, np.int32)),
+        *((dtype, "zlib") for dtype in (np.float32, np.float64, np.int32, np.uint32)),
     ],
 )
 def test_wide_numbers_are_stretched_over_their_range(dtype, compression):
     values = (GREY8.astype(dtype) - GREY8.min()) * 3 + 70_000
-    data = encoded(values, "TIFF", compression=compression) if compression else tiff(values)
+    data = tiff(values, compression=compression)
     pixels = read_micrograph(data)
     assert pixels.dtype == np.uint16
     assert (pixels.min(), pixels.max()) == (0, 65535)

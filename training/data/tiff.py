@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from PIL.TiffImagePlugin import TiffImageFile
-from tifffile import COMPRESSION, PHOTOMETRIC, TiffFile, TiffPage
+from tifffile import COMPRESSION, PHOTOMETRIC, SAMPLEFORMAT, TiffFile, TiffPage
 
 from training.data.grey import grey_of, grey_of_pillow
 
@@ -35,11 +35,9 @@ def grey(file: BinaryIO, file_bytes: int) -> Array:
     if page.compression == COMPRESSION.NONE:
         return oriented(_uncompressed(page), _orientation(page))
     file.seek(0)
-    if page.bitspersample == 16 and page.samplesperpixel > 1:
-        return oriented(_deep_colour(file), _orientation(page))
-    with TiffImageFile(file) as image:
-        image.load()
-        return grey_of_pillow(image)
+    if page.bitspersample == 64 or (page.bitspersample == 16 and page.samplesperpixel > 1):
+        return oriented(_through_opencv(file), _orientation(page))
+    return _through_pillow(file, page)
 
 
 def oriented(pixels: Array, orientation: int) -> Array:
@@ -86,10 +84,8 @@ def _uncompressed(page: TiffPage) -> Array:
         pixels = np.moveaxis(pixels, 0, -1)  # planes stored one after another
     if page.photometric == PHOTOMETRIC.PALETTE and page.colormap is not None:
         return _through_palette(pixels, page.colormap)
-    inverted = grey_of(pixels)
-    if page.photometric == PHOTOMETRIC.MINISWHITE:
-        inverted = np.iinfo(inverted.dtype).max - inverted
-    return inverted
+    grey = grey_of(pixels)
+    return _inverted(grey) if page.photometric == PHOTOMETRIC.MINISWHITE else grey
 
 
 def _through_palette(indices: Array, colormap: Array) -> Array:
@@ -100,8 +96,25 @@ def _through_palette(indices: Array, colormap: Array) -> Array:
     return grey_of(colors[indices].astype(np.uint8))
 
 
-def _deep_colour(file: BinaryIO) -> Array:
-    """Pillow would cut colour of 16 bits down to 8."""
+def _through_pillow(file: BinaryIO, page: TiffPage) -> Array:
+    """Decoded by libtiff, and turned as the orientation tag says. Pillow takes signed numbers for others."""
+    with TiffImageFile(file) as image:
+        image.load()
+        if page.samplesperpixel > 1 or page.photometric == PHOTOMETRIC.PALETTE:
+            return grey_of_pillow(image)
+        signed = page.sampleformat == SAMPLEFORMAT.INT and page.bitspersample in (8, 16)
+        as_stored = np.asarray(image).astype(f"i{page.bitspersample // 8}") if signed else None
+        grey = grey_of_pillow(image) if as_stored is None else grey_of(as_stored)
+        by_pillow = image.mode in ("1", "L")
+    return _inverted(grey) if page.photometric == PHOTOMETRIC.MINISWHITE and not by_pillow else grey
+
+
+def _inverted(grey: Array) -> Array:
+    return np.iinfo(grey.dtype).max - grey
+
+
+def _through_opencv(file: BinaryIO) -> Array:
+    """For what Pillow cuts down (colour of 16 bits) or does not know (doubles)."""
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     pixels = cv2.imdecode(np.frombuffer(file.read(), np.uint8), flags)
     if pixels is None:
