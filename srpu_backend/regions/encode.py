@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from model_zoo.card import ClassInfo
 from srpu_backend.label_config import Control, LabelConfig
 from srpu_backend.regions import bitmask, rle
-from srpu_backend.regions.outlines import Outline, joined, outlines
+from srpu_backend.regions.outlines import Component, components, joined
 from training.data.manifest import IGNORE_INDEX
 
 log = logging.getLogger(__name__)
@@ -72,15 +72,14 @@ def encode_mask(
         for index, info in _painting_order(config)
         if index in present and (control := config.writer(info.name)) is not None
     ]
-    drawn = [(name, control, outlines(mask)) for name, control, mask in written if control.kind == "polygon"]
-    kept = _largest([outline for _, _, found in drawn for outline in found], config.max_regions)
-    polygons = {name: [o for o in found if id(o) in kept] for name, _, found in drawn}
+    found = {name: components(mask) for name, control, mask in written if control.kind == "polygon"}
+    kept = _largest(found, config.max_regions)
     results: list[Result] = []
     for name, control, mask in written:
         score = (scores or {}).get(name)
-        for value in _values(control, mask, polygons.get(name, []), config.instances):
+        for value in _values(control, mask, kept.get(name, []), config.instances):
             results += _region(name, control, value, score, config, mask.shape)
-    return EncodedMask(results, sum(len(found) for _, _, found in drawn) - len(kept))
+    return EncodedMask(results, sum(map(len, found.values())) - sum(map(len, kept.values())))
 
 
 def remap(class_map: ClassMap, model_classes: Sequence[ClassInfo], config: LabelConfig) -> ClassMap:
@@ -112,21 +111,27 @@ def _painting_order(config: LabelConfig) -> Iterator[tuple[int, ClassInfo]]:
     yield from sorted(labels, key=lambda label: label[0] != config.background)
 
 
-def _largest(found: list[Outline], count: int) -> set[int]:
-    return {id(outline) for outline in sorted(found, key=lambda outline: -outline.area)[:count]}
+def _largest(found: Mapping[str, list[Component]], count: int) -> dict[str, list[Component]]:
+    """The `count` largest components of all classes, by class, the largest first."""
+    ranked = [(component.area, name, component) for name, parts in found.items() for component in parts]
+    ranked.sort(key=lambda entry: -entry[0])
+    kept: dict[str, list[Component]] = {}
+    for _, name, component in ranked[:count]:
+        kept.setdefault(name, []).append(component)
+    return kept
 
 
 def _values(
-    control: Control, mask: NDArray[np.bool_], polygons: list[Outline], instances: bool
+    control: Control, mask: NDArray[np.bool_], parts: list[Component], instances: bool
 ) -> Iterator[Result]:
     if control.kind == "bitmask":
         yield {"imageDataURL": bitmask.encode(mask)}
     elif control.kind == "brush":
         yield {"format": "rle", "rle": rle.encode(mask)}
     elif instances:
-        yield from (_polygon(outline.points, mask.shape) for outline in polygons)
-    elif polygons:
-        yield _polygon(joined([outline.points for outline in polygons]), mask.shape)
+        yield from (_polygon(part.outline(), mask.shape) for part in parts)
+    elif parts:
+        yield _polygon(joined([part.outline() for part in parts]), mask.shape)
 
 
 def _polygon(points: NDArray[np.float64], shape: tuple[int, ...]) -> Result:
