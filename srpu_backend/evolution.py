@@ -212,10 +212,9 @@ class Evolution:
         """5 · Champion and challenger on the same frozen holdout."""
         project = self._projects.get(project_id)
         self._show(project, "gate", f"{plan.version} is measured on {plan.holdout_images} holdout images")
-        challenger = self._evaluation(project, plan, plan.work, "challenger")
         verdict = judge(
             self._champions_evaluation(project, plan),
-            challenger,
+            self._evaluation(project, plan, plan.work, "challenger"),
             min_images=self._settings.min_holdout_images,
             seed=0,
         )
@@ -312,7 +311,10 @@ class Evolution:
         run_training(arguments, plan.work, report, self._go_on)
 
     def _evaluation(self, project: Project, plan: Plan, model: Path, name: str) -> Evaluation:
-        out = plan.work / f"{name}.json"
+        out = plan.work / f"{name}-holdout.json"
+        if plan.holdout_images == 0:
+            classes = tuple(info.name for info in project.label_config.classes)
+            return Evaluation(model=name, part="holdout", classes=classes, images=())
         if not out.exists():
             where = ["--manifest", str(plan.manifest), "--part", "holdout", "--out", str(out)]
             self._child(project, ["evaluate", "--model", str(model), *where], plan)
@@ -324,7 +326,7 @@ class Evolution:
         if champion is None or champion == plan.version:
             return None
         try:
-            return self._evaluation(project, plan, project.registry.folder(champion), "champion")
+            return self._evaluation(project, plan, project.registry.folder(champion), champion)
         except (TrainingFailed, UnknownVersion) as error:
             if isinstance(error, TrainingFailed) and not error.bad_input:
                 raise

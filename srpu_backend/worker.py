@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
+from typing import Protocol
 
 from model_zoo.errors import SRPUError
 from srpu_backend import jobs
@@ -64,12 +65,20 @@ def run(settings: Settings) -> int:
         jobs.launch(settings, evolution)
         log.info("The trainer works on %s", settings.model_dir)
         with _heartbeat(settings.model_dir):
-            Timer(settings, projects, evolution, client).run(stopping)
+            Timer(settings, projects, evolution.pull, client).run(stopping)
         log.info("The trainer stops")
         jobs.shut_down(_PATIENCE_SECONDS)
         client.close()
     _leave()
     return 0
+
+
+class Requests(Protocol):
+    """The part of `JobClient` that the timer needs."""
+
+    def evolve(self, project_id: int, reason: str) -> None: ...
+    def tasks_changed(self, project_id: int) -> None: ...
+    def forget_finished(self, now: datetime) -> int: ...
 
 
 class Timer:
@@ -79,14 +88,15 @@ class Timer:
         self,
         settings: Settings,
         projects: Projects,
-        evolution: Evolution,
-        client: jobs.JobClient,
+        pull: Callable[[int, bool], None],
+        client: Requests,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        """`pull(project id, thorough)` brings a project's mirror up to date."""
         self._interval = timedelta(seconds=settings.reconcile_interval)
         self._settings = settings
         self._projects = projects
-        self._evolution = evolution
+        self._pull = pull
         self._client = client
         self._clock = clock
         self._next: dict[int, datetime] = {}
@@ -115,8 +125,9 @@ class Timer:
             project = self._projects.get(id)
             project.update_state(next_reconcile=self._next[id])
             if project.connection is not None:
-                self._evolution.pull(id, thorough=self._thorough(id))
-                self._ask(self._projects.get(id))
+                thorough = self._thorough(id)
+                self._pull(id, thorough)
+                self._ask(self._projects.get(id), thorough)
             self._made_up(project)
         except SRPUError as error:
             self._complain(id, str(error))
@@ -132,11 +143,12 @@ class Timer:
         self._next_thorough[id] = now + _THOROUGH_INTERVAL
         return True
 
-    def _ask(self, project: Project) -> None:
+    def _ask(self, project: Project, thorough: bool) -> None:
         reason = training_due(project, self._settings)
         if reason is not None:
             self._client.evolve(project.id, reason)
-        if predictions_due(project, self._clock()):
+        # A thorough look also finds predictions that somebody deleted in Label Studio.
+        if thorough or predictions_due(project, self._clock()):
             self._client.tasks_changed(project.id)
 
     def _complain(self, id: int, said: str) -> None:
@@ -208,7 +220,8 @@ def _heartbeat(model_dir: Path) -> Iterator[None]:
                 "started_at": started,
                 "heartbeat_at": datetime.now(UTC).isoformat(),
             }
-            write_atomically(path, json.dumps(content).encode())
+            with suppress(OSError):  # a full disk stops the heartbeat, not the trainer
+                write_atomically(path, json.dumps(content).encode())
             if ended.wait(HEARTBEAT_SECONDS):
                 return
 
