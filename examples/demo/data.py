@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ class DataFolder:
     """Images, the classes to label, and the masks there are."""
 
     root: Path
+    source: Path
+    """Folder whose images are imported, with those in folders below."""
     images: tuple[Path, ...]
     """In the order of their names."""
     masks: tuple[Path | None, ...]
@@ -43,16 +46,22 @@ class DataFolder:
         """Whether there is a mask for at least one image."""
         return any(mask is not None for mask in self.masks)
 
-    def with_masks_only(self) -> DataFolder:
-        """The images that have a mask; raises `BadDataFolder` when there are none."""
+    def with_masks_only(self, copies: Path) -> DataFolder:
+        """The images that have a mask, copied to `copies` unless that is all of them.
+
+        Raises `BadDataFolder` when there are none.
+        """
+        if all(mask is not None for mask in self.masks):
+            return self
         pairs = [(i, m) for i, m in zip(self.images, self.masks, strict=True) if m is not None]
         if not pairs:
             raise BadDataFolder(
                 f"{self.root} has no masks to play the annotator with; put palette PNGs into masks/ and the "
                 "classes into classes.json, or leave out ONCE."
             )
-        images, masks = zip(*pairs, strict=True)
-        return replace(self, images=images, masks=masks)
+        copies.mkdir(parents=True)
+        images = tuple(Path(shutil.copy2(image, copies)) for image, _ in pairs)
+        return replace(self, source=copies, images=images, masks=tuple(mask for _, mask in pairs))
 
     def mask_of(self, stem: str) -> Path | None:
         """The mask of the image called `stem`."""
@@ -71,7 +80,7 @@ def read_folder(root: Path, labels: Sequence[str] = ()) -> DataFolder:
     if not root.is_dir():
         raise BadDataFolder(f"{root} is not a folder; give the path of a folder of images.")
     folder = root / "images" if (root / "images").is_dir() else root
-    images = tuple(sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()))
+    images = tuple(sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file()))
     if not images:
         raise BadDataFolder(f"There are no PNG, JPEG or TIFF images in {folder}.")
     described = root / "classes.json"
@@ -79,9 +88,9 @@ def read_folder(root: Path, labels: Sequence[str] = ()) -> DataFolder:
         names = [*dict.fromkeys(labels)] or ["feature"]
         drawn = [ClassInfo(name=n, color=COLORS[i % len(COLORS)]) for i, n in enumerate(names)]
         background = ClassInfo(name="background", color="#000000", implicit=True)
-        return DataFolder(root, images, (None,) * len(images), (background, *drawn))
+        return DataFolder(root, folder, images, (None,) * len(images), (background, *drawn))
     masks = tuple(_existing(root / "masks" / f"{image.stem}{MASK_SUFFIX}") for image in images)
-    return DataFolder(root, images, masks, _read_classes(described))
+    return DataFolder(root, folder, images, masks, _read_classes(described))
 
 
 def label_config(labels: Sequence[ClassInfo]) -> str:

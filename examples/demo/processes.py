@@ -18,10 +18,12 @@ from types import TracebackType
 from typing import Self
 
 import requests
+from pydantic import SecretStr
 
 from examples.demo.label_studio import LOOPBACK, LabelStudioProcess, free_port
 from examples.demo.watchdog import ROOT, Watchdog
 from model_zoo.errors import SRPUError
+from srpu_backend.settings import Settings
 
 log = logging.getLogger(__name__)
 START_DEADLINE = 90.0
@@ -129,27 +131,32 @@ class Stack:
         state: folder of this demo: Label Studio's data, MODEL_DIR, logs.
         ports: where Label Studio and the backend listen.
         images: folder whose images the backend may read directly.
-        settings: further variables of backend and trainer.
+        variables: further ones of backend and trainer.
     """
 
-    def __init__(self, state: Path, ports: Ports, images: Path, settings: Mapping[str, str]) -> None:
+    def __init__(self, state: Path, ports: Ports, images: Path, variables: Mapping[str, str]) -> None:
         self.state = state
-        self.model_dir = state / "srpu"
         self.watchdog = Watchdog()
-        self.studio = LabelStudioProcess(
-            state / "label-studio", port=ports.studio, document_root=state / "documents"
-        )
+        self.studio = LabelStudioProcess(state / "label-studio", port=ports.studio)
         self.backend_url = f"http://{LOOPBACK}:{ports.backend}"
+        self.settings = Settings(
+            model_dir=state / "srpu",
+            host=LOOPBACK,
+            port=ports.backend,
+            label_studio_url=self.studio.url,
+            label_studio_api_key=SecretStr(self.studio.account.token),
+            allowed_image_folders=str(images),
+        )
         environment = {
             **os.environ,
-            "MODEL_DIR": str(self.model_dir),
+            "MODEL_DIR": str(self.settings.model_dir),
             "SRPU_HOST": LOOPBACK,
             "PORT": str(ports.backend),
             "LABEL_STUDIO_URL": self.studio.url,
             "LABEL_STUDIO_API_KEY": self.studio.account.token,
             "SRPU_ALLOWED_IMAGE_FOLDERS": str(images),
             "PYTHONUNBUFFERED": "1",
-            **settings,
+            **variables,
         }
         self.backend = self._child("backend", [sys.executable, "_wsgi.py"], environment)
         self.trainer = self._child("trainer", [sys.executable, "-m", "srpu_backend", "worker"], environment)

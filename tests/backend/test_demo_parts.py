@@ -71,10 +71,12 @@ def test_an_empty_folder_and_no_folder_are_refused(tmp_path: Path) -> None:
 def test_only_images_with_masks_take_part_in_a_round(tmp_path: Path) -> None:
     first, second = write_dataset(tmp_path, 2, 0, (64, 64))
     (tmp_path / "masks" / first).unlink()
-    assert [path.name for path in read_folder(tmp_path).with_masks_only().images] == [second]
+    assert [path.name for path in read_folder(tmp_path).with_masks_only(tmp_path / "copies").images] == [
+        second
+    ]
     (tmp_path / "masks" / second).unlink()
     with pytest.raises(BadDataFolder, match="no masks"):
-        read_folder(tmp_path).with_masks_only()
+        read_folder(tmp_path).with_masks_only(tmp_path / "more")
 
 
 def test_the_label_config_is_well_formed_whatever_the_names(tmp_path: Path) -> None:
