@@ -309,6 +309,19 @@ class Studio:
         """Delete a webhook."""
         self._http.send("DELETE", f"/api/webhooks/{webhook}/", f"webhook {webhook}")
 
+    # -- storages ---------------------------------------------------------------------------------------
+
+    def local_storages(self, id: int) -> list[Json]:
+        """The folders on Label Studio's machine that it serves to the project; `path` names each."""
+        return self._list(
+            "GET", "/api/storages/localfiles/", f"storages of project {id}", params={"project": id}
+        )
+
+    def create_local_storage(self, id: int, path: str) -> Json:
+        """Serve a folder, which must lie below (and not be) Label Studio's LOCAL_FILES_DOCUMENT_ROOT."""
+        body = {"project": id, "path": path, "title": path, "use_blob_urls": True}
+        return self._dict("POST", "/api/storages/localfiles/", f"the local folder {path}", body=body)
+
     # -- anything else ----------------------------------------------------------------------------------
 
     def get(self, path_or_url: str, *, stream: bool = False) -> requests.Response:
