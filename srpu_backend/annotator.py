@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from model_zoo.errors import SRPUError
 from srpu_backend.label_config import LabelConfig
-from srpu_backend.regions import results_from_mask
+from srpu_backend.regions import remap, results_from_mask
 from training.active_learning.acquisition import entropy
 from training.data.micrograph import image_size
 
@@ -184,9 +184,10 @@ class Annotator:
         depth = model.segmenter.card.spec.input_depth
         # Neighbouring frames come with sequences; until then a frame stands for its neighbours.
         segmentation = model.predict(np.repeat(image[np.newaxis], depth, axis=0))
-        class_map, scores = in_terms_of(config, model.segmenter.card.classes, segmentation)
+        classes = model.segmenter.card.classes
+        class_map = remap(segmentation.class_map, classes, config)
         return Annotation(
-            result=results_from_mask(class_map, config, scores),
+            result=results_from_mask(class_map, config, class_scores(segmentation, classes, config)),
             score=float(np.clip(1.0 - entropy(segmentation.probabilities), 0.0, 1.0)),
             model_version=model.version,
         )
@@ -214,29 +215,20 @@ class Annotator:
         return image
 
 
-def in_terms_of(
-    config: LabelConfig, classes: Sequence[ClassInfo], segmentation: Segmentation
-) -> tuple[NDArray[np.uint8], dict[int, float]]:
-    """A model's segmentation in the label config's classes, by name.
+def class_scores(
+    segmentation: Segmentation, classes: Sequence[ClassInfo], config: LabelConfig
+) -> dict[str, float]:
+    """Confidence by the config's class name: the mean probability of a class over the pixels it won.
 
-    A class the config no longer has becomes background, as does the model's implicit background.
-
-    Returns:
-        class map (H, W) uint8 of config indices, and per index present the mean probability the model
-        gave its class over the pixels it won.
+    Classes that won no pixel, or that the config does not have, are left out.
     """
-    index_of = {info.name: index for index, info in enumerate(config.classes) if not info.implicit}
-    table = np.full(256, config.background, np.uint8)
-    scores: dict[int, float] = {}
-    for model_index, info in enumerate(classes):
-        index = config.background if info.implicit else index_of.get(info.name)
-        if index is None:
-            continue
-        table[model_index] = index
-        won = segmentation.class_map == model_index
-        if won.any():
-            scores[index] = float(segmentation.probabilities[model_index][won].mean())
-    return table[segmentation.class_map], scores
+    scores: dict[str, float] = {}
+    for place, info in enumerate(classes):
+        index = config.background if info.implicit else config.index_of(info.name)
+        won = segmentation.class_map == place
+        if index is not None and won.any():
+            scores[config.classes[index].name] = float(segmentation.probabilities[place][won].mean())
+    return scores
 
 
 def _reference(data: object, field: str) -> str | None:

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from srpu_backend.label_config import LabelConfig
 from stand_ins import CONFIG, FolderImages, ThresholdSegmenter, load_threshold, publish
 
 from model_zoo.card import STATE_NAME, ClassInfo
 from model_zoo.errors import BrokenModel
 from model_zoo.inference import Segmentation
-from srpu_backend.annotator import Annotator, BadTask, Champion, Champions, NoModel, in_terms_of
+from srpu_backend.annotator import Annotator, BadTask, Champion, Champions, NoModel, class_scores
 from srpu_backend.images import ImageUnavailable
+from srpu_backend.label_config import LabelConfig
 from srpu_backend.projects import Project, Projects
 
 pytestmark = pytest.mark.fast
@@ -118,19 +118,24 @@ def test_a_model_of_neighbouring_frames_gets_as_many(project: Project, images: F
     assert segmenter.stacks[0].shape == (3, 24, 32)
 
 
-def test_classes_are_matched_by_name_and_those_that_are_gone_become_background() -> None:
+def test_a_class_that_the_config_lost_is_not_written(
+    project: Project, images: FolderImages, tmp_path: Path
+) -> None:
+    publish(project, names=("background", "grain", "crack"))
+    assert annotator_of(project, images).annotate({"id": 1, "data": {"image": "a.png"}}).result == []
+
+
+def test_scores_are_means_over_the_pixels_a_class_won() -> None:
     config = LabelConfig.parse(CONFIG)
-    grain = [info.name for info in config.classes].index("grain")
     classes = [
         ClassInfo(name="background", implicit=True), ClassInfo(name="grain"), ClassInfo(name="crack")
     ]  # fmt: skip
-    class_map = np.array([[0, 1, 2, 1]], np.uint8)
-    probabilities = np.array(
-        [[[0.8, 0.1, 0.1, 0.2]], [[0.1, 0.7, 0.2, 0.6]], [[0.1, 0.2, 0.7, 0.2]]], np.float32
-    )
-    found, scores = in_terms_of(config, classes, Segmentation(class_map, probabilities))
-    assert found.tolist() == [[config.background, grain, config.background, grain]]
-    assert scores[grain] == pytest.approx(0.65)
+    rows = ([0.8, 0.1, 0.1, 0.2], [0.1, 0.7, 0.2, 0.6], [0.1, 0.2, 0.7, 0.2])
+    probabilities = np.array(rows, np.float32)[:, np.newaxis]
+    segmentation = Segmentation(np.array([[0, 1, 2, 1]], np.uint8), probabilities)
+    scores = class_scores(segmentation, classes, config)
+    assert scores.keys() == {"background", "grain"}
+    assert scores["grain"] == pytest.approx(0.65)
 
 
 class TestChampion:
