@@ -20,6 +20,19 @@ _PREFIX = "data:image/png;base64,"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"
 _MOST_BYTES_PER_PIXEL = 8
 _CHUNKS_BESIDE_PIXELS = 2**16
+_BROKEN = (
+    OSError,
+    SyntaxError,  # what Pillow raises for a malformed header
+    ValueError,
+    EOFError,
+    LookupError,  # … and what it lets through when a chunk is shorter than it should be
+    TypeError,
+    ArithmeticError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+"""How a decoder says that the bytes are not what their header promised."""
 
 
 def encode(mask: NDArray[Any]) -> str:
@@ -41,12 +54,14 @@ def decode(url: str, shape: tuple[int, int]) -> NDArray[np.bool_]:
     png = _png(url, shape)
     try:
         with PngImageFile(io.BytesIO(png)) as image:
+            if image.size != shape[::-1]:  # a second header, which takes the place of the one we checked
+                raise BadRegion("its PNG has two headers.")
             image.load()
             if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:
                 return np.asarray(image.convert("RGBA").getchannel("A")) > 0
             grey = image if image.mode.startswith("I") else image.convert("L")
             return np.asarray(grey) > 0
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+    except _BROKEN as error:
         raise BadRegion(f"its PNG is damaged or cut short ({error}).") from None
 
 

@@ -30,7 +30,7 @@ def polygon(value: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.bool
         points = np.asarray(value.get("points"), np.float64)
     except (TypeError, ValueError, OverflowError):
         raise BadRegion("its points are no list of [x, y] in percent.") from None
-    if points.ndim != 2 or points.shape[1] != 2 or not _are_near(points):
+    if points.ndim != 2 or points.shape[1] != 2 or not (abs(points) <= _FARTHEST_PERCENT).all():
         raise BadRegion("its points are no list of [x, y] in percent.")
     if not 3 <= len(points) <= MAX_POINTS:
         raise BadRegion(f"it has {len(points)} points; a polygon needs 3 to {MAX_POINTS}.")
@@ -120,20 +120,16 @@ def _pixels_per_percent(shape: tuple[int, int]) -> NDArray[np.float64]:
 
 def _clockwise(value: Mapping[str, Any]) -> NDArray[np.float64]:
     """Rows are where the shape's own x and y axes point, in px with y downwards."""
-    (degrees,) = _numbers({"rotation": value.get("rotation") or 0}, "rotation")
+    degrees = _number(value.get("rotation") or 0, "rotation")
     cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return np.array([(cos, sin), (-sin, cos)])
 
 
 def _numbers(value: Mapping[str, Any], *names: str) -> list[float]:
-    numbers = [value.get(name) for name in names]
-    for name, number in zip(names, numbers, strict=True):
-        is_number = isinstance(number, int | float) and not isinstance(number, bool)
-        if not is_number or not _are_near(np.array([number], np.object_)):
-            raise BadRegion(f"its {name} is {str(number)[:40]!r}, which is no number in percent or degrees.")
-    return [float(number) for number in numbers if number is not None]
+    return [_number(value.get(name), name) for name in names]
 
 
-def _are_near(numbers: NDArray[Any]) -> bool:
-    """False for NaN and infinity too."""
-    return bool((abs(numbers) <= _FARTHEST_PERCENT).all())
+def _number(number: object, name: str) -> float:
+    if isinstance(number, int | float) and not isinstance(number, bool) and abs(number) <= _FARTHEST_PERCENT:
+        return float(number)
+    raise BadRegion(f"its {name} is {str(number)[:40]!r}, which is no number in percent or degrees.")
