@@ -1,0 +1,174 @@
+"""What Lightning runs: one network that learns, and the moving average of it that is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from model_zoo.errors import SRPUError
+from training.budget import Budget, learning_rate_factor
+from training.config import TrainingConfig
+from training.progress import Progress
+
+_SMOOTHING = 0.95  # of the loss that is reported
+
+
+class TrainingDiverged(SRPUError):
+    """The loss is no number any more."""
+
+
+class Learner(LightningModule):
+    """Steps over batches of crops until the budget is used up.
+
+    Each step draws its random numbers from the seed and its own number, and takes the crops that follow those
+    `seen`, so a training that was interrupted goes on as if it had not been.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        loss: nn.Module,
+        config: TrainingConfig,
+        budget: Budget,
+        report: Callable[[Progress], None],
+        pretrained: bool,
+    ) -> None:
+        super().__init__()
+        self.network = _channels_last(network)
+        self.average = AveragedModel(
+            self.network, multi_avg_fn=exponential_average(config.ema_decay), use_buffers=True
+        ).requires_grad_(False)
+        self.loss = loss
+        self.config = config
+        self.budget = budget
+        self.steps = 0
+        self.seen = 0
+        """Crops that were learnt from."""
+        self.smoothed_loss: float | None = None
+        self._report = report
+        self._pretrained = pretrained
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        groups = parameter_groups(self.network, self.config, self._pretrained)
+        return torch.optim.AdamW(groups, lr=self.config.lr)
+
+    def on_train_start(self) -> None:
+        self.budget.start()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        torch.manual_seed(self.config.seed * 1_000_003 + self.steps)
+        factor = learning_rate_factor(self.budget.fraction(self.steps), self.config.warmup)
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = group["full_lr"] * factor
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        images, truth = batch
+        logits = self.network(images.contiguous(memory_format=torch.channels_last))
+        loss: Tensor = self.loss(logits, truth.long())
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise TrainingDiverged(
+                f"The loss became {value} at step {self.steps + 1}: the learning rate {self.config.lr} is "
+                "too high for this data; set `lr` to a third of it, or `precision` to float32."
+            )
+        before = self.smoothed_loss
+        self.smoothed_loss = value if before is None else _SMOOTHING * before + (1 - _SMOOTHING) * value
+        self.log_dict({"loss": value, "lr": self.trainer.optimizers[0].param_groups[-1]["lr"]})
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self.average.update_parameters(self.network)
+        self.steps += 1
+        self.seen += len(batch[0])
+        fraction = self.budget.fraction(self.steps)
+        self._report(self._progress(fraction))
+        if fraction >= 1:
+            self.trainer.should_stop = True
+
+    def on_train_end(self) -> None:
+        self.budget.stop()
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["learner"] = {
+            "steps": self.steps,
+            "seen": self.seen,
+            "elapsed": self.budget.elapsed,
+            "loss": self.smoothed_loss,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        saved = checkpoint["learner"]
+        self.steps, self.seen, self.smoothed_loss = saved["steps"], saved["seen"], saved["loss"]
+        self.budget.earlier = saved["elapsed"]
+
+    def _progress(self, fraction: float) -> Progress:
+        left = self.budget.remaining(self.steps)
+        return Progress(
+            stage="train",
+            fraction=fraction,
+            step=self.steps,
+            loss=self.smoothed_loss,
+            eta_seconds=left,
+            message=f"step {self.steps}, loss {self.smoothed_loss:.3f}" + _time_left(left),
+        )
+
+
+def exponential_average(decay: float) -> Callable[[Any, Any, Any], None]:
+    """For `AveragedModel`: average ← d · average + (1 − d) · current, with d rising to `decay`.
+
+    d is at most (1 + n) / (10 + n) at update n (as in TensorFlow's ExponentialMovingAverage), lest a short
+    training should keep much of its random start. Integers, such as batch counts, are copied.
+    """
+
+    @torch.no_grad()
+    def update(averages: Sequence[Tensor], current: Sequence[Tensor], updates: Tensor | int) -> None:
+        number = float(updates)
+        share = 1 - min(decay, (1 + number) / (10 + number))
+        if averages[0].is_floating_point():
+            torch._foreach_lerp_(list(averages), list(current), share)
+        else:
+            torch._foreach_copy_(list(averages), list(current))
+
+    return update
+
+
+def parameter_groups(network: nn.Module, config: TrainingConfig, pretrained: bool) -> list[dict[str, Any]]:
+    """AdamW's groups: encoder and rest, weights that decay and those (biases, norms) that do not.
+
+    A pre-trained encoder learns more slowly than the head, which knows nothing yet; a random one does not.
+    """
+    encoder_lr = config.lr * (config.encoder_lr_scale if pretrained else 1.0)
+    groups = []
+    for is_encoder, lr in ((True, encoder_lr), (False, config.lr)):
+        for decays in (True, False):
+            parameters = list(_parameters(network, is_encoder, decays))
+            if parameters:
+                decay = config.weight_decay if decays else 0.0
+                groups.append({"params": parameters, "lr": lr, "full_lr": lr, "weight_decay": decay})
+    return groups
+
+
+def _parameters(network: nn.Module, of_encoder: bool, that_decay: bool) -> Iterator[nn.Parameter]:
+    for name, parameter in network.named_parameters():
+        if name.startswith("encoder.") == of_encoder and (parameter.ndim > 1) == that_decay:
+            yield parameter
+
+
+def _channels_last(network: nn.Module) -> nn.Module:
+    """In place: the order of memory in which convolutions are fastest, on CPUs and on GPUs."""
+    for parameter in network.parameters():
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return network
+
+
+def _time_left(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f", {seconds:.0f} s left" if seconds < 90 else f", {seconds / 60:.0f} min left"
