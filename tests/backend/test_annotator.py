@@ -178,14 +178,28 @@ class TestChampion:
     def test_the_first_load_is_shared_by_all_threads(self, project: Project) -> None:
         publish(project)
         loads: list[Path] = []
-        barrier = threading.Barrier(4)
-        champion = Champion(project.registry, lambda folder: loads.append(folder) or load_threshold(folder))
+        everybody_asks = threading.Barrier(4)
 
-        def ask() -> None:
-            barrier.wait(DEADLINE)
-            champion.current()
+        class Lock:
+            """A lock that is taken only after all threads have asked for it."""
 
-        threads = [threading.Thread(target=ask) for _ in range(4)]
+            def __init__(self) -> None:
+                self._lock = threading.Lock()
+
+            def __enter__(self) -> None:
+                everybody_asks.wait(DEADLINE)
+                self._lock.acquire()
+
+            def __exit__(self, *_: object) -> None:
+                self._lock.release()
+
+        def load(folder: Path) -> ThresholdSegmenter:
+            loads.append(folder)
+            return load_threshold(folder)
+
+        champion = Champion(project.registry, load)
+        champion._loading = Lock()  # type: ignore[assignment]
+        threads = [threading.Thread(target=champion.current) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:
