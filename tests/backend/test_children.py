@@ -114,15 +114,7 @@ def test_a_child_whose_trainer_is_killed_ends_and_frees_the_work_folder(tmp_path
         f"{WITH_PARENT}\nimport time\n"
         f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)"
     )
-    trainer = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import sys; from pathlib import Path; from srpu_backend.children import run_training\n"
-            f"run_training(['train'], Path({str(tmp_path / 'work')!r}), print, lambda: None,"
-            f" [sys.executable, {str(child)!r}])",
-        ]
-    )
+    trainer = _trainer(tmp_path, child)
     pid = int(_eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
     trainer.kill()
     trainer.wait()
@@ -131,28 +123,42 @@ def test_a_child_whose_trainer_is_killed_ends_and_frees_the_work_folder(tmp_path
     assert _gone(pid)
 
 
-def test_another_trainers_child_in_the_same_folder_is_waited_for(tmp_path: Path) -> None:
-    (tmp_path / "work").mkdir()
-    program = (
-        "import sys; from pathlib import Path; from srpu_backend.locks import exclusive\n"
-        f"with exclusive(Path({str(tmp_path / 'work' / '.lock')!r})):\n"
-        " print('held', flush=True); sys.stdin.read()"
+def test_the_child_is_told_to_end_with_its_parent(play: Any, tmp_path: Path) -> None:
+    play(f"open({str(tmp_path / 'told')!r}, 'w').write(' '.join(sys.argv[1:]))")
+    assert (tmp_path / "told").read_text() == "train --with-parent"
+
+
+def test_a_child_that_outlives_its_trainer_is_waited_for(tmp_path: Path) -> None:
+    """Two children must never write to one work folder: the orphan holds the lock it inherited."""
+    child = tmp_path / "child.py"
+    child.write_text(
+        f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)"
     )
-    holder = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert holder.stdin and holder.stdout
-    with holder:
-        assert holder.stdout.readline() == b"held\n"
-        waited: list[int] = []
+    trainer = _trainer(tmp_path, child)
+    orphan = int(_eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
+    trainer.kill()
+    trainer.wait()
+    child.write_text("print('done')")
+    waited: list[int] = []
 
-        def wait_twice_then_let_go() -> None:
-            waited.append(1)
-            if len(waited) == 2:
-                holder.kill()
+    def wait_twice_then_end_it() -> None:
+        waited.append(1)
+        if len(waited) == 2:
+            os.kill(orphan, signal.SIGKILL)
 
-        run_training(
-            ["train"], tmp_path / "work", print, wait_twice_then_let_go, [sys.executable, "-c", "pass"]
-        )
+    run_training(
+        ["train"], tmp_path / "work", lambda _: None, wait_twice_then_end_it, [sys.executable, str(child)]
+    )
     assert len(waited) >= 2
+
+
+def _trainer(tmp_path: Path, child: Path) -> subprocess.Popen[bytes]:
+    program = (
+        "import sys; from pathlib import Path; from srpu_backend.children import run_training\n"
+        f"run_training(['train'], Path({str(tmp_path / 'work')!r}), print, lambda: None,"
+        f" [sys.executable, {str(child)!r}])"
+    )
+    return subprocess.Popen([sys.executable, "-c", program])
 
 
 def _gone(pid: int) -> bool:
