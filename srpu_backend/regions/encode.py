@@ -167,7 +167,12 @@ def _region(
         }
         return
     yield {**common, "from_name": control.name, "type": control.type, "value": value}
-    yield {**common, "from_name": labels_tag.name, "type": "labels", "value": {**value, "labels": [name]}}
+    labelled = {**value, "labels": [name]}
+    if control.type == "magicwand":
+        # Label Studio's check of imported predictions does not know magic wands as partners of labels: it
+        # takes these for labels of a text and wants to know from where to where. The editor does not care.
+        labelled |= {"start": 0, "end": 0}
+    yield {**common, "from_name": labels_tag.name, "type": "labels", "value": labelled}
 
 
 def _id(control: Control, name: str, value: Result) -> str:
