@@ -27,7 +27,7 @@ EXAMPLES = """examples:
   python -m srpu_backend promote v0002-3fa2c1 --project 3
   python -m srpu_backend rollback --project 3
 
-All state lies in MODEL_DIR; docs/settings.md lists every environment variable."""
+All state lies in MODEL_DIR; srpu_backend/settings.py lists every environment variable."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,18 +11,16 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from model_zoo.errors import SRPUError
+from model_zoo.registry import Registry
 from srpu_backend.files import locked, write_atomically
-
-if TYPE_CHECKING:
-    from model_zoo.registry import Registry
-    from srpu_backend.label_config import LabelConfig
-    from srpu_backend.mirror import TaskMirror
-    from srpu_backend.settings import Settings
+from srpu_backend.label_config import LabelConfig
+from srpu_backend.mirror import TaskMirror
+from srpu_backend.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -131,22 +129,16 @@ class Project:
     @cached_property
     def label_config(self) -> LabelConfig:
         """The labelling interface, parsed; raises `BadLabelConfig`."""
-        from srpu_backend.label_config import LabelConfig
-
         return LabelConfig.parse(self.label_config_xml)
 
     @cached_property
     def registry(self) -> Registry:
         """This project's model versions."""
-        from model_zoo.registry import Registry
-
         return Registry(self.root / "models")
 
     @cached_property
     def mirror(self) -> TaskMirror:
         """What Label Studio had when we last asked."""
-        from srpu_backend.mirror import TaskMirror
-
         return TaskMirror(self.root / "tasks.sqlite")
 
     def state(self) -> ProjectState:
