@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srpu_backend.label_config import LabelConfig
-from srpu_backend.regions import bitmask, rle, shapes
 from srpu_backend.regions.errors import BadRegion
+from srpu_backend.regions.region import read_regions
 from training.data.manifest import IGNORE_INDEX
-
-OPAQUE_ENOUGH = 128
-"""Alpha from which a brush region has a pixel: strokes are anti-aliased, and half covered is covered."""
-
-Shape = tuple[int, int]
-Value = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -34,10 +26,10 @@ class DecodedMask:
 def masks_from_results(results: object, config: LabelConfig, size: tuple[int, int]) -> DecodedMask:
     """The mask that an annotation's or a prediction's `result` stands for, on an image of `size`.
 
-    Regions are painted in their order, so that later ones win. Pixels without a region are background or
-    ignore, as the config says; pixels of a region whose label the config does not have are ignore. A region
-    that cannot be drawn, or was drawn on an image of another size, is left out. Nothing a person can have
-    drawn or imported raises.
+    Regions are painted in their order, so that later ones win; pixels of a region whose label the config
+    does not have are ignore. A region that cannot be drawn, or was drawn on an image of another size, is left
+    out. Pixels without a region are background or ignore, as the config says, and ignore wherever a region
+    was left out: it may have been there. Nothing a person can have drawn or imported raises.
 
     Args:
         results: list of results as Label Studio stores them.
@@ -45,152 +37,26 @@ def masks_from_results(results: object, config: LabelConfig, size: tuple[int, in
         size: (width, height) of the image in px.
     """
     shape = (size[1], size[0])
-    unlabelled = config.background if config.unlabelled == "background" else IGNORE_INDEX
-    mask = np.full(shape, unlabelled, np.uint8)
-    problems: list[str] = []
+    mask = np.full(shape, IGNORE_INDEX, np.uint8)
     if not isinstance(results, list | tuple):
         return DecodedMask(mask, ("The annotation's result is no list of regions.",))
-    for region in _regions(results, config, problems):
+    marked = np.zeros(shape, np.bool_)
+    left_out: list[str] = []
+    nameless: list[str] = []
+    for region in read_regions(results, config.image_name, left_out):
         try:
             covered = region.drawn(shape)
         except BadRegion as error:
-            problems.append(f"{region} is left out: {error}")
+            left_out.append(f"{region} is left out: {error}")
             continue
         index = next((i for i in map(config.index_of, region.labels) if i is not None), None)
         if index is None:
-            problems.append(f"{region} {_no_class(region.labels)}, so its pixels are ignored.")
+            nameless.append(f"{region} {_no_class(region.labels)}, so its pixels are ignored.")
         mask[covered] = IGNORE_INDEX if index is None else index
-    return DecodedMask(mask, tuple(problems))
-
-
-@dataclass(frozen=True)
-class _Region:
-    id: str
-    type: str
-    draw: Callable[[Value, Shape], NDArray[np.bool_]]
-    value: Value
-    labels: tuple[str, ...]
-    result: Mapping[str, Any]
-
-    def __str__(self) -> str:
-        return f"Region {self.id or '?'} ({self.type})"
-
-    def drawn(self, shape: Shape) -> NDArray[np.bool_]:
-        """Its pixels (H, W); raises `BadRegion`."""
-        width, height = self.result.get("original_width"), self.result.get("original_height")
-        if (width, height) not in ((None, None), shape[::-1]):
-            raise BadRegion(
-                f"it was drawn on an image of {width} × {height} px, but this one has "
-                f"{shape[1]} × {shape[0]} px."
-            )
-        if self.result.get("image_rotation") not in (None, 0, 360):
-            raise BadRegion("the image was turned while it was drawn; turn it back and submit again.")
-        return self.draw(self.value, shape)
-
-
-def _brush(value: Value, shape: Shape) -> NDArray[np.bool_]:
-    return rle.decode(value.get("rle", ()), shape) >= OPAQUE_ENOUGH
-
-
-def _bitmask(value: Value, shape: Shape) -> NDArray[np.bool_]:
-    return bitmask.decode(value.get("imageDataURL", ""), shape)
-
-
-_DRAW: dict[str, Callable[[Value, Shape], NDArray[np.bool_]]] = {
-    "brush": _brush,
-    "magicwand": _brush,
-    "bitmask": _bitmask,
-    "polygon": shapes.polygon,
-    "rectangle": shapes.rectangle,
-    "ellipse": shapes.ellipse,
-}
-"""By type of result, without its ending `labels`."""
-_TELLTALE = {
-    "rle": "brush",
-    "imageDataURL": "bitmask",
-    "points": "polygon",
-    "radiusX": "ellipse",
-    "height": "rectangle",
-}
-"""What only one kind of shape has in its value; Label Studio's editor tells them apart likewise."""
-_NO_AREA = frozenset(
-    {"choices", "taxonomy", "textarea", "rating", "number", "datetime", "pairwise", "ranker", "relation"}
-    | {"keypoint", "keypointlabels"}
-)
-
-
-def _regions(results: Sequence[Any], config: LabelConfig, problems: list[str]) -> Iterator[_Region]:
-    """The regions in drawing order, the two results of a pair as one."""
-    pairs = _Pairs(results)
-    for number, result in enumerate(results):
-        name = f"Result {number + 1}"
-        if not isinstance(result, Mapping) or not isinstance(result.get("type"), str):
-            problems.append(f"{name} of the annotation is no region and is left out.")
-            continue
-        type, value = result["type"].lower(), result.get("value")
-        if type in _NO_AREA or pairs.says_it_elsewhere(result):
-            continue
-        if not isinstance(value, Mapping):
-            problems.append(f"{name} ({type[:40]}) has no value and is left out.")
-            continue
-        draw = _DRAW.get(_shape_of(type, value))
-        if draw is not None:
-            labels = (*_labels(type, value), *pairs.labels(result))
-            yield _Region(_id(result), type, draw, value, labels, result)
-        elif type != "labels" or result.get("to_name") == config.image_name:
-            problems.append(f"{name} ({type[:40]}) has no shape that SRPU can draw and is left out.")
-
-
-class _Pairs:
-    """Plain shapes and the labels that come as results of their own, with the same id."""
-
-    def __init__(self, results: Sequence[Any]) -> None:
-        self._labels: dict[str, list[str]] = {}
-        self._plain: set[str] = set()
-        self._complete: set[str] = set()
-        for result in results:
-            if isinstance(result, Mapping) and isinstance(result.get("type"), str) and _id(result):
-                self._add(_id(result), result["type"].lower(), result.get("value"))
-
-    def _add(self, id: str, type: str, value: object) -> None:
-        if type in _DRAW:
-            self._plain.add(id)
-        elif type == "labels" or type.removesuffix("labels") in _DRAW:
-            self._labels.setdefault(id, []).extend(_labels(type, value))
-            if type != "labels":
-                self._complete.add(id)
-
-    def says_it_elsewhere(self, result: Mapping[str, Any]) -> bool:
-        """True for a result whose region another result of the same id describes in full."""
-        id, type = _id(result), result["type"].lower()
-        return (type == "labels" and id in self._plain | self._complete) or (
-            type in _DRAW and id in self._complete
-        )
-
-    def labels(self, result: Mapping[str, Any]) -> list[str]:
-        """Labels from the other results of a plain shape's region."""
-        return self._labels.get(_id(result), []) if result["type"].lower() in _DRAW else []
-
-
-def _shape_of(type: str, value: Value) -> str:
-    if type != "labels":
-        return type.removesuffix("labels")
-    return next((shape for key, shape in _TELLTALE.items() if key in value), "")
-
-
-def _labels(type: str, value: object) -> tuple[str, ...]:
-    """Labels within a result's value, those under its own type first."""
-    if not isinstance(value, Mapping):
-        return ()
-    keys = [key for key in value if isinstance(key, str) and key.endswith("labels")]
-    keys.sort(key=lambda key: key != type)
-    lists = [value[key] if isinstance(value[key], list | tuple) else [value[key]] for key in keys]
-    return tuple(label for labels in lists for label in labels if isinstance(label, str))
-
-
-def _id(result: Mapping[str, Any]) -> str:
-    id = result.get("id")
-    return str(id)[:40] if isinstance(id, str | int) else ""
+        marked |= covered
+    if config.unlabelled == "background" and not left_out:
+        mask[~marked] = config.background
+    return DecodedMask(mask, (*left_out, *nameless))
 
 
 def _no_class(labels: tuple[str, ...]) -> str:

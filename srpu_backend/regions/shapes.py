@@ -24,7 +24,7 @@ def polygon(value: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.bool
     """Pixels (H, W) inside of `points`, whether the polygon was closed or not.
 
     A polygon that runs over itself is filled by the non-zero winding rule, as browsers fill it: a ring that
-    runs the other way, reached over a bridge, is a hole. Raises `BadRegion`.
+    runs the other way, reached over a bridge, is a hole. One or two points cover nothing. Raises `BadRegion`.
     """
     try:
         points = np.asarray(value.get("points"), np.float64)
@@ -32,8 +32,8 @@ def polygon(value: Mapping[str, Any], shape: tuple[int, int]) -> NDArray[np.bool
         raise BadRegion("its points are no list of [x, y] in percent.") from None
     if points.ndim != 2 or points.shape[1] != 2 or not (abs(points) <= _FARTHEST_PERCENT).all():
         raise BadRegion("its points are no list of [x, y] in percent.")
-    if not 3 <= len(points) <= MAX_POINTS:
-        raise BadRegion(f"it has {len(points)} points; a polygon needs 3 to {MAX_POINTS}.")
+    if len(points) > MAX_POINTS:
+        raise BadRegion(f"it has {len(points)} points, more than the {MAX_POINTS} allowed.")
     return fill(points * _pixels_per_percent(shape), shape)
 
 

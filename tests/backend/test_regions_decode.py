@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -200,7 +202,7 @@ def problem_with(result: Any) -> tuple[str, np.ndarray]:
         (region("brushlabels", {"format": "rle"}), "RLE is missing"),
         (region("bitmasklabels", {"imageDataURL": "http://x"}), "imageDataURL"),
         (region("bitmasklabels", {"imageDataURL": bitmask.encode(np.ones((5, 4)))}), "4 × 5 px"),
-        (region("polygonlabels", {"points": [[1, 1], [2, 2]]}), "2 points"),
+        (region("polygonlabels", {"points": [[1, 1], [2]]}), "points"),
         (region("rectanglelabels", {"x": 1, "y": 1, "width": None, "height": 5}), "width"),
         (region("ellipselabels", {"x": 1, "y": 1, "radiusX": float("nan"), "radiusY": 5}), "radiusX"),
         (region("vectorlabels", {"vertices": []}), "Result 1 (vectorlabels)"),
@@ -211,12 +213,15 @@ def problem_with(result: Any) -> tuple[str, np.ndarray]:
         (None, "no region"),
         ("brushlabels", "no region"),
         ({"type": 5}, "no region"),
+        ({"type": "two\nlines", "value": {}}, "(two lines)"),
+        (region("brushlabels", {}, id="two\nlines"), "Region two lines"),
     ],
 )
 def test_a_region_that_cannot_be_drawn_is_said_and_the_others_are_painted(result, said):
+    """Where it was nobody knows, so that nothing else may be taken for background."""
     problem, mask = problem_with(result)
     assert said in problem
-    assert np.array_equal(mask, np.where(AREA, PORE, 0))
+    assert np.array_equal(mask, np.where(AREA, PORE, IGNORE))
 
 
 @pytest.mark.parametrize(
@@ -234,12 +239,19 @@ def test_pixels_of_an_unknown_class_are_ignored_and_said(label, said):
 def test_a_result_that_is_no_list_is_said(results):
     decoded = masks_from_results(results, CONFIG, SIZE)
     assert len(decoded.problems) == 1
-    assert (decoded.mask == 0).all()
+    assert (decoded.mask == IGNORE).all()
 
 
 def test_the_size_may_be_missing_where_it_is_not_needed():
     bare = {"type": "polygonlabels", "value": {**VALUES["polygon"], "polygonlabels": ["pore"]}}
     assert np.array_equal(classes_of(bare), np.where(AREA, PORE, 0))
+
+
+def test_reading_and_writing_regions_needs_neither_torch_nor_the_sdk():
+    heavy = "{'torch', 'label_studio_sdk', 'label_studio_ml', 'albumentations'}"
+    check = f"import sys, srpu_backend.regions; sys.exit(' '.join({heavy} & set(sys.modules)) or 0)"
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 json_values = st.recursive(

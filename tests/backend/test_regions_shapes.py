@@ -133,6 +133,8 @@ def test_rotation_may_be_missing(draw):
 def test_shapes_outside_of_the_image_and_without_area_cover_nothing():
     assert not shapes.polygon({"points": [[-9, -9], [-2, -9], [-2, -2]]}, SHAPE).any()
     assert not shapes.polygon({"points": [[10, 10], [20, 20], [30, 30]]}, SHAPE).any()
+    assert not shapes.polygon({"points": [[10, 10], [20, 20]]}, SHAPE).any()
+    assert not shapes.polygon({"points": [[10, 10]]}, SHAPE).any()
     assert not shapes.rectangle({"x": 10, "y": 10, "width": 0, "height": 5}, SHAPE).any()
     assert not shapes.ellipse({"x": 10, "y": 10, "radiusX": 0, "radiusY": 5}, SHAPE).any()
     assert not shapes.ellipse({"x": 300, "y": 300, "radiusX": 5, "radiusY": 5}, SHAPE).any()
@@ -140,7 +142,7 @@ def test_shapes_outside_of_the_image_and_without_area_cover_nothing():
 
 @pytest.mark.parametrize(
     "points",
-    [None, [], "abc", 7, {}, [[1, 2]], [[1, 2], [3, 4]], [[1, 2, 3]] * 4, [[1], [2, 3], [4]], [1, 2, 3],
+    [None, [], "abc", 7, {}, [[1, 2, 3]] * 4, [[1], [2, 3], [4]], [1, 2, 3],
      [[1, float("nan")], [2, 3], [4, 5]], [[1, float("inf")], [2, 3], [4, 5]], [[1, None], [2, 3], [4, 5]],
      [[1, 10**400], [2, 3], [4, 5]], [[1, 1e9], [2, 3], [4, 5]], [[1, "x"], [2, 3], [4, 5]],
      [[0, 0]] * 100_001],
