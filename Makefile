@@ -23,14 +23,16 @@ install: $(VENV)/.installed ## SRPU and its tools, into .venv
 install-label-studio: $(STUDIO_VENV)/.installed ## Label Studio, into an environment of its own
 
 $(VENV)/.installed: requirements.txt requirements-dev.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -r requirements-dev.txt
-	touch $@
+	@echo "Installing SRPU into $(VENV): about 2 GB, a few minutes, once."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install -q -r requirements-dev.txt
+	@touch $@
 
 $(STUDIO_VENV)/.installed: Makefile
-	$(PYTHON) -m venv $(STUDIO_VENV)
-	$(STUDIO_VENV)/bin/pip install -q label-studio==$(LABEL_STUDIO_VERSION)
-	touch $@
+	@echo "Installing Label Studio $(LABEL_STUDIO_VERSION) into $(STUDIO_VENV): about 1 GB, a minute, once."
+	@$(PYTHON) -m venv $(STUDIO_VENV)
+	@$(STUDIO_VENV)/bin/pip install -q label-studio==$(LABEL_STUDIO_VERSION)
+	@touch $@
 
 demo: install install-label-studio ## Label Studio, backend and trainer; DATA=folder takes your own images
 	@$(BIN)/python -m examples.demo $(DEMO_OPTIONS)

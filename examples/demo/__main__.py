@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import json
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -37,6 +38,8 @@ SEQUENCES, FRAMES = 2, 4
 FIRST_LABELS = 4
 """Tasks that the demo labels by itself where there are masks, so that pre-annotations are shown soon."""
 MINUTES = 2.0
+PRESET = "quick"
+"""A small network: two minutes on two CPU cores must show something."""
 
 
 def main() -> int:
@@ -109,7 +112,8 @@ def _stack(arguments: argparse.Namespace, state: Path, folder: DataFolder) -> St
     if arguments.weights:
         training["weights"] = arguments.weights
     ports = Ports.choose(arguments.port, arguments.backend_port, state / "ports.json")
-    return Stack(state, ports, folder.source, {"SRPU_TRAINING": json.dumps(training)})
+    preset = os.environ.get("SRPU_PRESET", PRESET)
+    return Stack(state, ports, folder.source, {"SRPU_PRESET": preset, "SRPU_TRAINING": json.dumps(training)})
 
 
 def _folder(arguments: argparse.Namespace) -> DataFolder:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 from srpu_backend.projects import Projects
 
-_STEP = 0.25
-"""Share of a training after which it is mentioned again."""
+STEP = 0.25
+"""Share of a stage after which it is mentioned again."""
 
 
 class News:
@@ -17,17 +17,15 @@ class News:
         self._projects = projects
         self._id = project_id
         self._say = say
-        self._told = self._current()
+        self._told: tuple[str, object] = ("idle", "")
 
     def tell(self) -> None:
-        """Say what changed, if anything did."""
-        current = self._current()
-        if current != self._told:
-            self._told = current
-            _, message, _, share = current
-            self._say(message if share is None else f"{message} ({share:.0%})")
-
-    def _current(self) -> tuple[str, str, int, float | None]:
+        """Say which stage began, how far it is, or how it ended, unless that was said before."""
         state = self._projects.get(self._id).state()
-        share = None if state.fraction is None else int(state.fraction / _STEP) * _STEP
-        return state.stage, f"[{state.stage}] {state.message}", state.labelled, share
+        resting = state.stage in ("idle", "failed")
+        share = int((state.fraction or 0) / STEP) * STEP
+        current = (state.stage, state.message if resting else share)
+        if current != self._told and state.message:
+            self._told = current
+            shown = f" ({share:.0%})" if share and not resting else ""
+            self._say(f"[{state.stage}] {state.message}{shown}")
