@@ -58,6 +58,7 @@ class Lab:
             "LABEL_STUDIO_URL": label_studio.url,
             "LABEL_STUDIO_API_KEY": label_studio.account.token,
             "SRPU_PRESET": "test",
+            "SRPU_TRAINING": json.dumps({"max_steps": 10}),
             "SRPU_RECONCILE_INTERVAL": "1",
             "SRPU_DEBOUNCE": "0.2",
             "SRPU_RETRAIN_GROWTH": "0.3",
@@ -91,14 +92,8 @@ class Lab:
 
     def predictions(self) -> Counter[tuple[int, str]]:
         """How many predictions Label Studio holds for each task and version."""
-        exported = self._send(
-            "GET", f"/api/projects/{self.id}/export?exportType=JSON&download_all_tasks=true"
-        ).json()
-        return Counter(
-            (task["id"], prediction["model_version"])
-            for task in exported
-            for prediction in task["predictions"]
-        )
+        held = self._send("GET", f"/api/predictions/?project={self.id}").json()
+        return Counter((prediction["task"], prediction["model_version"]) for prediction in held)
 
     def _send(self, method: str, path: str, **arguments: Any) -> requests.Response:
         response = self._session.request(method, f"{self.url}{path}", timeout=30, **arguments)
@@ -141,6 +136,13 @@ class Lab:
         tail = self._log.read_text(errors="replace")[-4000:] if self._log.exists() else ""
         raise AssertionError(f"{what} never happened; state {self.project.state()!r}\n{tail}")
 
+    def is_training(self) -> bool:
+        """The child has read its data and takes steps."""
+        for path in self.project.root.glob("work/*/progress.json"):
+            if json.loads(path.read_bytes())["stage"] == "train":
+                return True
+        return False
+
     def settled(self) -> bool:
         """Everything unlabelled has exactly one prediction of the champion, and nothing runs."""
         champion = self.champion()
@@ -164,8 +166,8 @@ def lab(label_studio: LabelStudioProcess, studio: Any, new_project: Any, tmp_pat
 def test_it_learns_tells_and_goes_on_learning(lab: Lab) -> None:
     lab.add_tasks(*range(8))
     tasks = lab.task_ids()
-    trainer = lab.start_trainer()
     lab.annotate(*tasks[:4])
+    trainer = lab.start_trainer()
     lab.eventually(lab.settled, "the first model")
     first = lab.champion()
 
@@ -198,15 +200,16 @@ def test_killed_while_training_and_after_it_ends_as_if_nothing_had_happened(lab:
     tasks = lab.task_ids()
     lab.annotate(*tasks[:3])
 
-    trainer = lab.start_trainer()
-    lab.eventually(lambda: list(lab.project.root.glob("work/*/progress.json")), "the training")
-    child = _children_of(trainer.pid)
+    trainer = lab.start_trainer(SRPU_TRAINING=json.dumps({"max_steps": 60, "checkpoint_seconds": 0}))
+    lab.eventually(lab.is_training, "the training")
+    children = _children_of(trainer.pid)
+    assert children
     trainer.kill()
     trainer.wait()
-    lab.eventually(lambda: not any(map(_alive, child)), "the end of the orphaned child", 20)
+    lab.eventually(lambda: not any(map(_alive, children)), "the end of the orphaned child", 20)
     assert lab.champion() is None
 
-    trainer = lab.start_trainer()
+    trainer = lab.start_trainer(SRPU_TRAINING=json.dumps({"max_steps": 60, "checkpoint_seconds": 0}))
     lab.eventually(lab.champion, "the promotion")
     trainer.kill()
     trainer.wait()
@@ -223,7 +226,7 @@ def test_stopped_politely_while_training_it_resumes(lab: Lab) -> None:
     lab.add_tasks(*range(4))
     lab.annotate(*lab.task_ids()[:3])
     trainer = lab.start_trainer()
-    lab.eventually(lambda: list(lab.project.root.glob("work/*/progress.json")), "the training")
+    lab.eventually(lab.is_training, "the training")
     children = _children_of(trainer.pid)
     trainer.send_signal(signal.SIGTERM)
     assert trainer.wait(20) == 0
@@ -253,7 +256,7 @@ def test_cancel_kills_the_training_and_the_same_labels_are_not_tried_again(lab: 
     lab.add_tasks(*range(3))
     lab.annotate(*lab.task_ids()[:2])
     trainer = lab.start_trainer()
-    lab.eventually(lambda: list(lab.project.root.glob("work/*/progress.json")), "the training")
+    lab.eventually(lab.is_training, "the training")
     children = _children_of(trainer.pid)
     assert children
     client = JobClient(lab.settings)
