@@ -118,7 +118,7 @@ def _log_in(page: Any, stack: Stack) -> None:
     page.fill("input[name=email]", stack.studio.account.email)
     page.fill("input[name=password]", stack.studio.account.password)
     page.click("button[type=submit]")
-    page.wait_for_url("**/projects/**", timeout=60_000)
+    page.wait_for_url(lambda url: "/user/login" not in url, wait_until="commit", timeout=60_000)
 
 
 def _regions_when_shown(page: Any) -> list[dict[str, Any]]:
