@@ -64,12 +64,16 @@ def training_due(project: Project, settings: Settings) -> str | None:
         return None
     attempt = last_attempt(project)
     if attempt is None:
-        return f"{len(labels)} tasks are labelled"
+        return f"{len(labels)} {_labels(len(labels))} to start with"
     if attempt.config != config_fingerprint(project):
         return "the label config changed"
     changed = changed_labels(attempt.labels, labels)
     needed = 1 if attempt.failed else max(1, math.ceil(settings.retrain_growth * len(attempt.labels)))
-    return f"{changed} labels are new or changed" if changed >= needed else None
+    return f"{changed} new or changed {_labels(changed)}" if changed >= needed else None
+
+
+def _labels(count: int) -> str:
+    return "label" if count == 1 else "labels"
 
 
 def changed_labels(before: dict[int, str], now: dict[int, str]) -> int:

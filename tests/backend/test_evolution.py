@@ -335,7 +335,7 @@ def test_a_task_whose_image_cannot_be_had_is_put_off_and_named(world: World) -> 
 
 def test_a_look_predicts_new_tasks_and_asks_for_a_training_when_one_is_due(world: World) -> None:
     world.evolution.refresh(1)
-    assert world.asked.reasons == ["4 tasks are labelled"]
+    assert world.asked.reasons == ["4 labels to start with"]
     assert world.studio.predictions == []
     world.turn()
     world.studio.predictions.clear()
