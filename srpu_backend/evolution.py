@@ -14,13 +14,13 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 from model_zoo.card import ModelCard
 from model_zoo.errors import SRPUError, UnknownVersion
-from srpu_backend.annotator import UNTRAINED, Annotator, BadTask
+from srpu_backend.annotator import UNTRAINED
 from srpu_backend.children import TrainingFailed, run_training
 from srpu_backend.due import (
     Attempt,
@@ -29,18 +29,17 @@ from srpu_backend.due import (
     remember_attempt,
     training_due,
 )
-from srpu_backend.images import ImageStore, ImageUnavailable
+from srpu_backend.images import ImageStore
 from srpu_backend.jobs import JobCancelled
 from srpu_backend.locks import Locked, exclusive
-from srpu_backend.mirror import MirroredTask
-from srpu_backend.prediction_files import Prediction, PredictionFiles
+from srpu_backend.pool import predict_pool
+from srpu_backend.prediction_files import PredictionFiles
 from srpu_backend.projects import Project, Projects
 from srpu_backend.reconcile import reconcile
 from srpu_backend.settings import Settings
 from srpu_backend.snapshot import NothingToLearn, build
 from srpu_backend.studio import Studio, StudioError
 from srpu_backend.write_back import write_back
-from training.data.micrograph import BadImage
 from training.evaluation import Evaluation
 from training.gate import Verdict, judge
 
@@ -48,9 +47,6 @@ log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_RETRY_TASK_AFTER = timedelta(minutes=10)
-_GIVE_UP_AFTER = 20
-"""Tasks in a row whose image cannot be had: then it is not the tasks."""
 _KEPT_RUNS = 5
 _SHOWN_PROBLEMS = 20
 
@@ -251,7 +247,13 @@ class Evolution:
         """
         project = self._projects.get(project_id)
         with suppress(Locked), exclusive(project.root / "rank.lock", wait=self._go_on if shown else None):
-            self._annotate(project, shown)
+            predict_pool(
+                project,
+                self._images,
+                self._clock,
+                self._go_on,
+                lambda said, done: self._show(project, "annotate", said, fraction=done) if shown else None,
+            )
 
     def tell(self, project_id: int, shown: bool = True) -> int:
         """8 · Write back: predictions, model version, sampling, tab; returns how many predictions."""
@@ -291,6 +293,7 @@ class Evolution:
             raise JobCancelled("Somebody cancelled this run.")
 
     def _options(self, project: Project) -> list[str]:
+        """The preset, changed by SRPU_TRAINING, changed by the parameters of the project's model."""
         try:
             overrides = json.loads(self._settings.training_overrides or "{}")
         except ValueError:
@@ -299,7 +302,8 @@ class Evolution:
             raise TrainingFailed(
                 'SRPU_TRAINING must be a JSON object such as {"minutes": 2}.', bad_input=True
             )
-        sets = [f"{name}={json.dumps(value)}" for name, value in overrides.items()]
+        chosen = {**overrides, **project.parameters}
+        sets = [f"{name}={json.dumps(value)}" for name, value in chosen.items()]
         return ["--preset", self._settings.preset, *(["--set", *sets] if sets else [])]
 
     def _child(self, project: Project, arguments: list[str], plan: Plan) -> None:
@@ -332,43 +336,6 @@ class Evolution:
                 raise
             project.note_problem("gate", f"The champion {champion} cannot be measured: {error}")
             return None
-
-    def _annotate(self, project: Project, shown: bool) -> None:
-        champion = project.registry.champion()
-        if champion is None:
-            return
-        annotator = Annotator(project, self._images)
-        files = PredictionFiles(project.root, champion)
-        files.forget_others(project.registry.versions()[-_KEPT_RUNS:])
-        total = project.mirror.count_unpredicted(champion, self._clock())
-        in_vain = 0
-        for done, task in enumerate(project.mirror.unpredicted(champion, self._clock())):
-            self._go_on()
-            if annotator.version() != champion:
-                return  # somebody promoted another one: its own refresh will follow
-            if shown and done % 10 == 0:
-                self._show(
-                    project, "annotate", f"{champion} looks at {total} images", fraction=done / max(total, 1)
-                )
-            in_vain = 0 if self._predict(project, annotator, files, task) else in_vain + 1
-            if in_vain >= _GIVE_UP_AFTER:
-                return
-
-    def _predict(
-        self, project: Project, annotator: Annotator, files: PredictionFiles, task: MirroredTask
-    ) -> bool:
-        """Predict one task unless that is done; False when its image cannot be had."""
-        if files.get(task.id, task.data) is not None:
-            return True
-        try:
-            said = annotator.annotate({"id": task.id, "data": task.data})
-        except (ImageUnavailable, BadImage, BadTask) as error:
-            project.note_problem("annotate", f"Task {task.id}: {error}")
-            project.mirror.put_off(task.id, files.version, self._clock() + _RETRY_TASK_AFTER)
-            return False
-        if said.model_version == files.version:
-            files.put(Prediction(task.id, said.result, said.score, said.model_version), task.data)
-        return True
 
     def _show(
         self,

@@ -27,7 +27,7 @@ class Settings(BaseSettings):
 
     model_dir: Path = Field(default=Path("data/srpu"), validation_alias=_as("MODEL_DIR"))
     """Holds all state; share it between backend and trainer."""
-    host: str = Field(default="127.0.0.1", validation_alias=_as("SRPU_HOST", "HOST"))
+    host: str = Field(default="127.0.0.1", validation_alias=_as("SRPU_HOST"))
     port: int = Field(default=9090, ge=1, le=65535, validation_alias=_as("PORT"))
     workers: int = Field(default=1, ge=1, validation_alias=_as("WORKERS"))
     """Web processes; each holds its own champions in memory."""
