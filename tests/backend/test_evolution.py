@@ -15,6 +15,7 @@ import pytest
 
 from model_zoo.card import ClassInfo, ModelCard, ModelSpec
 from srpu_backend import evolution as module
+from srpu_backend import pool
 from srpu_backend.annotator import Annotation
 from srpu_backend.children import TrainingFailed
 from srpu_backend.due import last_attempt
@@ -195,7 +196,7 @@ class World:
         self.projects.remember(1, url="http://127.0.0.1:1", token="t", label_config=CONFIG)
         self.settings = Settings(model_dir=root, holdout_share=0.5, min_holdout_images=1, preset="test")
         monkeypatch.setattr(module, "run_training", self.trainer)
-        monkeypatch.setattr(module, "Annotator", FakeAnnotator)
+        monkeypatch.setattr(pool, "Annotator", FakeAnnotator)
         monkeypatch.setattr(module, "Studio", lambda *_: self.studio)
         self.evolution = Evolution(
             self.settings,
@@ -386,3 +387,9 @@ def _write_evaluation(out: Path, model: Path, manifest: Manifest) -> None:
     )
     names = tuple(info.name for info in manifest.classes)
     out.write_text(Evaluation(model="", part="holdout", classes=names, images=images).model_dump_json())
+
+
+def test_the_models_parameters_change_the_training_of_their_project(world: World) -> None:
+    world.projects.remember(1, parameters={"encoder": "resnet18"})
+    world.turn()
+    assert 'encoder="resnet18"' in world.trainer.options
