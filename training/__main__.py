@@ -43,7 +43,8 @@ def end_with_parent(stream: BinaryIO) -> None:
     """End this process at once when `stream` ends: its other end is held by the process that started us."""
 
     def wait() -> None:
-        while stream.read(4096):
+        # Unbuffered: a thread that sleeps in a buffered read aborts the interpreter when it ends.
+        while os.read(stream.fileno(), 4096):
             pass
         os._exit(ORPHANED)
 

@@ -36,12 +36,12 @@ class Budget:
         """Seconds used, over all interruptions."""
         return self.earlier + (0.0 if self._started is None else self._clock() - self._started)
 
-    def fraction(self, step: int) -> float:
+    def fraction(self, step: float) -> float:
         """Used share of the budget after `step` steps, in [0, 1]; 1 = stop."""
         of_steps = step / self._max_steps if self._max_steps else 0.0
         return min(1.0, max(of_steps, self.elapsed / self._seconds))
 
-    def remaining(self, step: int) -> float | None:
+    def remaining(self, step: float) -> float | None:
         """Seconds left, judged by the pace so far; None before anything is known."""
         used = self.fraction(step)
         return self.elapsed * (1 - used) / used if used > 0 and self.elapsed > 0 else None

@@ -90,6 +90,7 @@ class TrainingConfig(_Block):
     normalisation: Normalisation = Normalisation()
     """How raw intensities become network input, in training and in serving."""
     augmentation: Augmentation = Augmentation()
+    """Random changes of the crops."""
 
     crop: int = _field(256, "256 or 512", ge=32, le=4096)
     """Side of a training crop in px; a multiple of the network's stride, 32 as a rule."""

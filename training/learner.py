@@ -63,7 +63,8 @@ class Learner(LightningModule):
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         torch.manual_seed(self.config.seed * 1_000_003 + self.steps)
-        factor = learning_rate_factor(self.budget.fraction(self.steps), self.config.warmup)
+        # At the middle of the step: at its beginning, the clock alone would decide on the first one.
+        factor = learning_rate_factor(self.budget.fraction(self.steps + 0.5), self.config.warmup)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["full_lr"] * factor
 

@@ -1,0 +1,88 @@
+"""Presets, what is set on top of them, and what is said about mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from training.config import BadConfig, TrainingConfig, load_config, presets
+
+pytestmark = pytest.mark.fast
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_every_preset_is_a_valid_configuration(preset: str) -> None:
+    assert load_config(preset).encoder
+
+
+def test_the_presets_that_are_promised_are_there() -> None:
+    assert {"quick", "default", "best", "gpu", "test"} <= set(presets())
+
+
+def test_every_setting_is_documented() -> None:
+    undocumented = [name for name, field in TrainingConfig.model_fields.items() if not field.description]
+    assert not undocumented
+
+
+def test_texts_and_mappings_set_the_same_things() -> None:
+    texts = load_config("test", ["lr=1e-4", "augmentation.noise=0", "options.decoder_use_norm=false"])
+    mapping = {"lr": 1e-4, "augmentation": {"noise": 0}, "options.decoder_use_norm": False}
+    assert texts == load_config("test", mapping)
+    assert texts.lr == 1e-4
+    assert texts.options == {"decoder_channels": [64, 32, 16, 16, 8], "decoder_use_norm": False}
+
+
+def test_what_is_not_set_stays_as_the_preset_has_it() -> None:
+    assert load_config("test", {"augmentation.noise": 0.01}).augmentation.blur == 1.5
+
+
+def test_a_preset_may_be_ones_own_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("minutes: 7\naugmentation: {noise: 0.01}\n")
+    assert load_config(str(path)).minutes == 7
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("lr=-1", "`lr` is -1; it must be greater than 0; typical: 1e-4 to 1e-3."),
+        ("lr=fast", "`lr` is 'fast'; it must be a number; typical: 1e-4 to 1e-3."),
+        ("minuts=3", "There is no setting `minuts`; did you mean `minutes`?"),
+        (
+            "augmentation.noize=0",
+            "There is no setting `augmentation.noize`; did you mean `augmentation.noise`?",
+        ),
+        ("max_steps=1.5", "`max_steps` is 1.5; it must be a whole number"),
+        ("minutes=.nan", "`minutes` is nan; it must be a finite number"),
+        ("precision=fp8", "`precision` is 'fp8'; it must be 'auto', 'float32' or 'bfloat16'."),
+        ("input_depth=2", "`input_depth` must be odd"),
+        ("augmentation.scale=[2, 1]", "`augmentation.scale` must be two numbers"),
+        ("augmentation=3", "`augmentation` is 3; it must be a block of settings"),
+        ("minutes", "`minutes` sets nothing; write `name=value`"),
+        ("minutes=[", "The value in `minutes=[` cannot be read"),
+    ],
+)
+def test_a_mistake_is_explained_in_a_sentence(override: str, said: str) -> None:
+    with pytest.raises(BadConfig) as caught:
+        load_config("test", [override])
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_mistake_is_named_at_once() -> None:
+    with pytest.raises(BadConfig, match=r"`lr` is 0.*`workers` is -1"):
+        load_config("test", ["lr=0", "workers=-1"])
+
+
+def test_an_unknown_preset_names_the_known_ones() -> None:
+    with pytest.raises(BadConfig, match=r"no preset 'fast'.*default.*quick"):
+        load_config("fast")
+
+
+@pytest.mark.parametrize("content", ["- 1\n", "a: [\n", "\x00"])
+def test_a_preset_file_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    with pytest.raises(BadConfig, match=r"mine\.yaml"):
+        load_config(str(path))
