@@ -119,6 +119,16 @@ def test_a_training_that_was_killed_becomes_the_model_it_would_have_been(
     assert_equal(tmp_path, uninterrupted)
 
 
+def test_what_dropout_leaves_out_does_not_depend_on_a_kill_either(data: Manifest, tmp_path: Path) -> None:
+    settings = ["decoder=deeplabv3plus", "options.decoder_channels=16", "max_steps=3"]
+    train(data, config(*settings), tmp_path / "whole")
+    with pytest.raises(Killed):
+        interrupted = config(*settings, "checkpoint_seconds=0")
+        train(data, interrupted, tmp_path / "killed", killed_at(2))
+    train(data, config(*settings), tmp_path / "killed")
+    assert_equal(tmp_path / "killed", tmp_path / "whole")
+
+
 def test_killed_while_exporting_it_need_not_learn_again(
     data: Manifest, uninterrupted: Path, tmp_path: Path
 ) -> None:
