@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 
 from model_zoo.errors import SRPUError
 from training import commands
+from training.data import commands as datasets
 from training.progress import clear_error, write_error
 from training.simulator import commands as simulator
 
@@ -64,6 +65,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands.add_evaluate_arguments(evaluate)
     evaluate.set_defaults(run=commands.evaluate, error_folder=commands.evaluate_folder)
+    for name, about, examples, add_arguments, run in datasets.COMMANDS:
+        command = _add(subparsers, name, about, examples)
+        add_arguments(command)
+        command.set_defaults(run=run)
     simulate = _add(subparsers, "simulate", "write a folder of simulated micrographs")
     simulator.add_arguments(simulate)
     simulate.set_defaults(run=simulator.run)

@@ -81,8 +81,8 @@ def decode_mask(
 def decode_binary_masks(paths: Mapping[str, Path], classes: ClassList) -> DecodedMask:
     """The mask made of one PNG for each class: `paths` by class name, `ignore` for what to leave out.
 
-    Where none speaks it is class 0. Raises `BadMask` when a file cannot be read, sizes differ, or a name is no
-    class.
+    Where none speaks it is class 0. Raises `BadMask` when a file cannot be read, sizes differ, or a name is
+    no class.
     """
     names = [info.name for info in classes.classes]
     mask: NDArray[np.uint8] | None = None
@@ -165,7 +165,7 @@ def _from_indices(values: NDArray[np.uint8], classes: ClassList) -> DecodedMask:
 
 
 def _from_colors(pixels: NDArray[np.uint8], classes: ClassList, tolerance: float) -> DecodedMask:
-    """`pixels` uint8 (H, W, 3). Exact colours first: sorting all pixels to look up each colour once is slow."""
+    """`pixels` uint8 (H, W, 3). Exact colours first: to sort all pixels by colour is slow."""
     packed = _packed(pixels)
     mask = np.full(packed.shape, IGNORE_INDEX, np.uint8)
     open_ = np.ones(packed.shape, np.bool_)
