@@ -113,26 +113,20 @@ class _Pairs:
 
     def __init__(self, results: Sequence[Any]) -> None:
         self._labels: dict[str, list[str]] = {}
-        self._plain: set[str] = set()
-        self._complete: set[str] = set()
+        self._shapes: set[str] = set()
         for result in results:
             if isinstance(result, Mapping) and isinstance(result.get("type"), str) and _id(result):
                 self._add(_id(result), result["type"].lower(), result.get("value"))
 
     def _add(self, id: str, type: str, value: object) -> None:
-        if type in _DRAW:
-            self._plain.add(id)
-        elif type == "labels" or type.removesuffix("labels") in _DRAW:
+        if type.removesuffix("labels") in _DRAW:
+            self._shapes.add(id)
+        if type.endswith("labels"):
             self._labels.setdefault(id, []).extend(_labels(type, value))
-            if type != "labels":
-                self._complete.add(id)
 
     def says_it_elsewhere(self, result: Mapping[str, Any]) -> bool:
-        """True for a result whose region another result of the same id describes in full."""
-        id, type = _id(result), result["type"].lower()
-        return (type == "labels" and id in self._plain | self._complete) or (
-            type in _DRAW and id in self._complete
-        )
+        """True for the labels of a region whose shape is a result of its own."""
+        return result["type"].lower() == "labels" and _id(result) in self._shapes
 
     def labels(self, result: Mapping[str, Any]) -> list[str]:
         """Labels from the other results of a plain shape's region."""

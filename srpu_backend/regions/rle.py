@@ -30,7 +30,9 @@ _SIZES = np.array([3, 4, 8, 16])
 _AFTER_COUNT = 0b00111_0010_0011_0111_1111
 """What follows the 32 bits of N: word size and count sizes."""
 _LONGEST_RUN = 2**16
-_LONGEST_TOKEN_BITS_PER_VALUE = 14
+_MOST_BITS_PER_VALUE = 27
+"""Of a token of one value whose count takes 16 bits."""
+_PADDING_BITS = 64
 
 
 def encode(mask: NDArray[Any]) -> list[int]:
@@ -109,7 +111,7 @@ def _stream(rle: Sequence[int], values: int) -> NDArray[np.uint8]:
     """The checked bytes, padded so that 24 bits can be read at any of their bits."""
     if not isinstance(rle, list | tuple | bytes) or not rle:
         raise BadRegion("its RLE is missing; it must be a list of bytes.")
-    if len(rle) * 8 > _HEADER_BITS + 16 + values * _LONGEST_TOKEN_BITS_PER_VALUE:
+    if len(rle) * 8 > _HEADER_BITS + values * _MOST_BITS_PER_VALUE + _PADDING_BITS:
         raise BadRegion("its RLE is longer than any mask of this size.")
     try:
         stream = np.frombuffer(bytes(rle) + b"\0\0\0", np.uint8)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -336,6 +338,14 @@ class TestUnsafeXml:
     def test_depth_is_no_danger(self):
         xml = "<View>" * 80_000 + IMAGE + BRUSH + "</View>" * 80_000
         assert names(LabelConfig.parse(xml)) == ["background", "pore", "grain"]
+
+
+def test_the_example_in_the_docs_is_served():
+    text = (Path(__file__).parents[2] / "docs" / "label-configs.md").read_text(encoding="utf-8")
+    parsed = LabelConfig.parse(text.split("```xml")[1].split("```")[0])
+    assert names(parsed) == ["background", "pore", "precipitate"]
+    assert parsed.answer is not None
+    assert parsed.answer.kind == "bitmask"
 
 
 @settings(max_examples=300, deadline=None)

@@ -129,6 +129,13 @@ def test_literals_of_any_count_and_size_are_read(data):
     assert np.array_equal(brush.decode_rle(stream), expected)
 
 
+def test_the_most_wasteful_stream_that_the_format_allows_is_read():
+    values = [7, 8, 9, 200] * 5
+    for is_run in (True, False):
+        stream = pack([(is_run, [value]) for value in values], 20, [3] * 20)
+        assert rle.decode(stream, (1, 5)).tolist() == [[200] * 5]
+
+
 def test_zero_bytes_after_the_last_value_do_no_harm():
     mask = np.eye(9, dtype=np.bool_)
     assert np.array_equal(rle.decode([*rle.encode(mask), 0, 0, 0], mask.shape) > 0, mask)
