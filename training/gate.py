@@ -24,7 +24,7 @@ Drawn = NDArray[np.float64]
 CONFIDENCE = 0.975
 """Share of the draws in which a class must have fallen before we call it a fall."""
 TOLERANCE = 0.01
-"""IoU a class may lose without counting as fallen: two trainings on the same data differ by as much."""
+"""IoU a class may lose without counting as fallen; an allowance for the chance in two trainings."""
 
 
 class NotComparable(SRPUError):
