@@ -316,7 +316,7 @@ def _summary(
     tested: NDArray[np.float64],
     classes: Sequence[str],
 ) -> SplitSummary:
-    images = {part: 0 for part in _PARTS}
+    images = dict.fromkeys(_PARTS, 0)
     seen: dict[str, set[str]] = {part: set() for part in _PARTS}
     for sample in read_samples(out / ALL_NAME):
         images[sample.part] += 1
