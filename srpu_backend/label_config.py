@@ -1,7 +1,6 @@
 """A project's labelling interface: which classes there are, what draws them, what no region means.
 
-Tags and attributes are read as Label Studio's editor reads them, without regard to case. What each kind of
-config gives, and the `model_…` attributes, are told in `docs/label-configs.md`.
+What each kind of config gives, and the `model_…` attributes, are told in `docs/label-configs.md`.
 """
 
 from __future__ import annotations
@@ -13,37 +12,33 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from model_zoo.card import ClassInfo
-from model_zoo.errors import SRPUError
+from srpu_backend.label_tags import (
+    EXAMPLE,
+    KIND_OF_TAG,
+    BadLabelConfig,
+    Kind,
+    Label,
+    Tag,
+    attributes_of,
+    check_names,
+    find_image,
+    find_tags,
+    flag,
+    read_xml,
+    tag_name,
+)
 
-Kind = Literal["bitmask", "brush", "polygon", "rectangle", "ellipse", "labels"]
+__all__ = ["BadLabelConfig", "Control", "Kind", "LabelConfig", "Unlabelled"]
+
 Unlabelled = Literal["background", "ignore"]
 
-MAX_CHARACTERS = 2**20
 MAX_CLASSES = 255
 """Mask values are uint8 and 255 stands for `ignore`."""
 DEFAULT_MAX_REGIONS = 200
 """With about 200 polygons on 2048 × 1536 px the editor takes 13 s to open a task; beyond, it is no help."""
 
-_KIND_OF_TAG: dict[str, Kind] = {
-    "bitmasklabels": "bitmask",
-    "bitmask": "bitmask",
-    "brushlabels": "brush",
-    "brush": "brush",
-    "magicwand": "brush",
-    "polygonlabels": "polygon",
-    "polygon": "polygon",
-    "rectanglelabels": "rectangle",
-    "rectangle": "rectangle",
-    "ellipselabels": "ellipse",
-    "ellipse": "ellipse",
-    "labels": "labels",
-}
-"""In the order in which we like to answer with them."""
 _CANNOT_DRAW_MASKS = ("rectangle", "ellipse", "labels")
 _BACKGROUND_NAMES = ("background", "bg")
-_IMAGE_FIELD = re.compile(r"\$(\w+)")
-_OTHER_OBJECTS = ("video", "audio", "audioplus", "text", "hypertext", "paragraphs", "timeseries", "pdf")
-_EXAMPLE = '<BrushLabels name="brush" toName="image"> with a <Label value="…"/> for each class'
 
 # Sasha Trubetskoy, "List of 20 simple, distinct colors" (2017), the light ones last
 _COLORS = (
@@ -51,10 +46,6 @@ _COLORS = (
     "#800000", "#808000", "#000075", "#ffe119", "#bfef45", "#fabed4", "#dcbeff", "#aaffc3", "#ffd8b1",
 )  # fmt: skip
 _IMPLICIT_BACKGROUND = ClassInfo(name="background", color="#000000", implicit=True)
-
-
-class BadLabelConfig(SRPUError):
-    """A label config that cannot be served; the message says what to change."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +97,10 @@ class LabelConfig:
     @classmethod
     def parse(cls, xml: str) -> LabelConfig:
         """Read a labelling interface; raises `BadLabelConfig`, one sentence that says what to change."""
-        root = _root(xml)
-        _check_names(root)
-        image_name, image_field = _image(root)
-        tags = tuple(_tags(root, image_name))
+        root = read_xml(xml)
+        check_names(root)
+        image_name, image_field = find_image(root)
+        tags = tuple(find_tags(root, image_name))
         labels = _checked_labels(tags)
         controls = tuple(_controls(tags))
         answer_tag = _answer(tags, controls)
@@ -127,7 +118,7 @@ class LabelConfig:
             image_field=image_field,
             controls=controls,
             answer=answer,
-            instances=_flag(parameters.get("model_instances", "false"), "model_instances"),
+            instances=flag(parameters.get("model_instances", "false"), "model_instances"),
             max_regions=_count(parameters.get("model_max_regions"), "model_max_regions"),
             parameters=parameters,
             notes=tuple(_notes(controls, answer, classes)),
@@ -147,145 +138,13 @@ class LabelConfig:
         return next((c for c in self.controls if c.kind == "labels" and name in c.labels), None)
 
 
-@dataclass(frozen=True)
-class _Label:
-    name: str
-    """What results carry: the alias, else the value."""
-    also: str
-    """The other of the two; Label Studio's editor finds labels by either."""
-    color: str
-    is_background: bool
-
-
-@dataclass(frozen=True)
-class _Tag:
-    name: str
-    type: str
-    attributes: Mapping[str, str]
-    labels: tuple[_Label, ...]
-
-    @property
-    def kind(self) -> Kind:
-        return _KIND_OF_TAG[self.type]
-
-    def __str__(self) -> str:
-        return f'"{self.name}"'
-
-
-class _NoDoctype(ET.TreeBuilder):
-    """Refuses a document type before any entity of it is defined, let alone expanded."""
-
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise BadLabelConfig("The label config has a <!DOCTYPE …>, which is not allowed: remove it.")
-
-
-def _root(xml: str) -> ET.Element:
-    if not isinstance(xml, str) or not xml.strip():
-        raise BadLabelConfig(
-            f"The label config is empty: under Settings → Labeling Interface add an <Image> and {_EXAMPLE}."
-        )
-    if len(xml) > MAX_CHARACTERS:
-        raise BadLabelConfig(
-            f"The label config has {len(xml)} characters, more than the {MAX_CHARACTERS} allowed: shorten it."
-        )
-    parser = ET.XMLParser(target=_NoDoctype())  # noqa: S314 - without a doctype there are no entities
-    try:
-        parser.feed(xml.strip())
-        root: ET.Element = parser.close()
-    except (ET.ParseError, ValueError) as error:
-        raise BadLabelConfig(f"The label config is no valid XML ({error}): correct it there.") from None
-    return root
-
-
-def _tag_name(element: ET.Element) -> str:
-    return str(element.tag).lower()
-
-
-def _attributes(element: ET.Element) -> dict[str, str]:
-    return {name.lower(): value for name, value in element.attrib.items()}
-
-
-def _check_names(root: ET.Element) -> None:
-    seen: set[str] = set()
-    for element in root.iter():
-        name = _attributes(element).get("name")
-        if name is None:
-            continue
-        if name in seen:
-            raise BadLabelConfig(f'Two tags of the label config have name="{name}": rename one of them.')
-        seen.add(name)
-
-
-def _image(root: ET.Element) -> tuple[str, str]:
-    """Name of the image tag and the task field it shows."""
-    images = [_attributes(element) for element in root.iter() if _tag_name(element) == "image"]
-    if not images:
-        others = sorted({str(e.tag) for e in root.iter() if _tag_name(e) in _OTHER_OBJECTS})
-        instead = f", only {' and '.join(f'<{tag}>' for tag in others)}" if others else ""
-        raise BadLabelConfig(
-            f"The label config has no <Image> tag{instead}, and SRPU segments images: "
-            'add <Image name="image" value="$image"/>.'
-        )
-    if len(images) > 1:
-        names = ", ".join(f'"{image.get("name", "?")}"' for image in images)
-        raise BadLabelConfig(
-            f"The label config has {len(images)} <Image> tags ({names}): keep one, the one to segment."
-        )
-    image = images[0]
-    if not image.get("name"):
-        raise BadLabelConfig('The <Image> tag has no name: write <Image name="image" value="$image"/>.')
-    if "valuelist" in image:
-        raise BadLabelConfig(
-            "The <Image> tag shows a list of images (valueList), but a task must be one image: "
-            'write value="$image".'
-        )
-    match = _IMAGE_FIELD.fullmatch(image.get("value", ""))
-    if match is None:
-        raise BadLabelConfig(
-            f'The <Image> tag has value="{image.get("value", "")}", but it must name one field of the task: '
-            'write value="$image".'
-        )
-    return image["name"], match[1]
-
-
-def _tags(root: ET.Element, image_name: str) -> Iterator[_Tag]:
-    """The tags that draw or name regions on the image."""
-    names = {_attributes(element).get("name") for element in root.iter()}
-    for element in root.iter():
-        type, attributes = _tag_name(element), _attributes(element)
-        if type not in _KIND_OF_TAG:
-            continue
-        name = attributes.get("name")
-        targets = [target.strip() for target in attributes.get("toname", "").split(",")]
-        if not name or not names.issuperset(targets):
-            raise BadLabelConfig(
-                f'The <{element.tag}> tag must have a name and toName="{image_name}": correct it.'
-            )
-        if image_name in targets:
-            yield _Tag(name, type, attributes, tuple(_labels(element)))
-
-
-def _labels(element: ET.Element) -> Iterator[_Label]:
-    if not _tag_name(element).endswith("labels"):
-        return  # the editor knows no labels inside a plain tag such as <Brush>
-    for child in element.iter():
-        if _tag_name(child) != "label":
-            continue
-        attributes = _attributes(child)
-        value, alias = attributes.get("value", ""), attributes.get("alias", "")
-        if not value and not alias:
-            continue  # what allowEmpty shows as "no label"
-        flagged = _flag(attributes.get("model_background", "false"), "model_background")
-        yield _Label(alias or value, value, attributes.get("background", ""), flagged)
-
-
-def _checked_labels(tags: Iterable[_Tag]) -> tuple[_Label, ...]:
+def _checked_labels(tags: Iterable[Tag]) -> tuple[Label, ...]:
     """All labels in order; raises where there are none, or nothing that draws them."""
     tags = tuple(tags)
     labels = tuple(label for tag in tags for label in tag.labels)
     if all(tag.kind == "labels" for tag in tags):
         raise BadLabelConfig(
-            f"The label config has no tag that marks areas of the image: add {_EXAMPLE} (keypoints and "
+            f"The label config has no tag that marks areas of the image: add {EXAMPLE} (keypoints and "
             "choices cover no pixels)."
         )
     dynamic = [str(tag) for tag in tags if tag.attributes.get("value", "").startswith("$")]
@@ -296,23 +155,23 @@ def _checked_labels(tags: Iterable[_Tag]) -> tuple[_Label, ...]:
         )
     if not labels:
         names = " and ".join(map(str, tags))
-        raise BadLabelConfig(f"The label config has no classes: {names} has no labels; use {_EXAMPLE}.")
+        raise BadLabelConfig(f"The label config has no classes: {names} has no labels; use {EXAMPLE}.")
     return labels
 
 
-def _controls(tags: tuple[_Tag, ...]) -> Iterator[Control]:
+def _controls(tags: tuple[Tag, ...]) -> Iterator[Control]:
     shared = _names(label for tag in tags if tag.kind == "labels" for label in tag.labels)
     for tag in tags:
         own = _names(tag.labels)
         yield Control(tag.name, tag.type, tag.kind, own if tag.type.endswith("labels") else shared)
 
 
-def _names(labels: Iterable[_Label]) -> tuple[str, ...]:
+def _names(labels: Iterable[Label]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(label.name for label in labels))
 
 
-def _answer(tags: tuple[_Tag, ...], controls: tuple[Control, ...]) -> _Tag | None:
-    asked = [tag for tag in tags if _flag(tag.attributes.get("model_answer", "false"), "model_answer")]
+def _answer(tags: tuple[Tag, ...], controls: tuple[Control, ...]) -> Tag | None:
+    asked = [tag for tag in tags if flag(tag.attributes.get("model_answer", "false"), "model_answer")]
     if len(asked) > 1:
         raise BadLabelConfig(
             f'{" and ".join(map(str, asked))} both have model_answer="true": leave it on one tag.'
@@ -323,7 +182,7 @@ def _answer(tags: tuple[_Tag, ...], controls: tuple[Control, ...]) -> _Tag | Non
             f'{asked[0]} has model_answer="true" but cannot draw masks of classes: put it on a brush, '
             "bitmask or polygon tag that has labels."
         )
-    order = list(_KIND_OF_TAG)
+    order = list(KIND_OF_TAG)
     candidates = asked or sorted(
         (tag for tag in tags if tag.name in able), key=lambda tag: order.index(tag.type)
     )
@@ -333,19 +192,19 @@ def _answer(tags: tuple[_Tag, ...], controls: tuple[Control, ...]) -> _Tag | Non
 def _writer(controls: Iterable[Control], answer: Control | None, name: str) -> Control | None:
     if answer is None or name in answer.labels:
         return answer
-    order = list(_KIND_OF_TAG)
+    order = list(KIND_OF_TAG)
     able = [c for c in controls if c.kind not in _CANNOT_DRAW_MASKS and name in c.labels]
     return min(able, key=lambda control: order.index(control.type), default=None)
 
 
-def _parameters(root: ET.Element, answer: _Tag | None) -> dict[str, str]:
-    tags = [_attributes(element) for element in root.iter() if _tag_name(element) != "label"]
+def _parameters(root: ET.Element, answer: Tag | None) -> dict[str, str]:
+    tags = [attributes_of(element) for element in root.iter() if tag_name(element) != "label"]
     merged = {name: value for attributes in tags for name, value in attributes.items()}
     merged |= answer.attributes if answer else {}
     return {name: value for name, value in merged.items() if name.startswith("model_")}
 
 
-def _explicit_background(labels: tuple[_Label, ...]) -> str | None:
+def _explicit_background(labels: tuple[Label, ...]) -> str | None:
     """Name of the label that stands for the background, if one does."""
     flagged = _names(label for label in labels if label.is_background)
     named = _names(
@@ -360,7 +219,7 @@ def _explicit_background(labels: tuple[_Label, ...]) -> str | None:
     return found[0] if found else None
 
 
-def _unlabelled(tags: tuple[_Tag, ...], explicit: str | None) -> Unlabelled:
+def _unlabelled(tags: tuple[Tag, ...], explicit: str | None) -> Unlabelled:
     asked = {tag.attributes["model_unlabeled"] for tag in tags if "model_unlabeled" in tag.attributes}
     if not asked:
         return "background" if explicit is None else "ignore"
@@ -375,7 +234,7 @@ def _unlabelled(tags: tuple[_Tag, ...], explicit: str | None) -> Unlabelled:
 
 
 def _classes(
-    labels: tuple[_Label, ...], explicit: str | None
+    labels: tuple[Label, ...], explicit: str | None
 ) -> tuple[tuple[ClassInfo, ...], int, dict[str, int]]:
     """Classes, index of the background, and index by every name results may use."""
     implicit = () if explicit is not None else (_IMPLICIT_BACKGROUND,)
@@ -394,7 +253,7 @@ def _classes(
     return classes, indices[explicit] if explicit is not None else 0, indices
 
 
-def _colors(labels: tuple[_Label, ...]) -> dict[str, str]:
+def _colors(labels: tuple[Label, ...]) -> dict[str, str]:
     """The config's own colours; for the others the palette's, without those that are taken."""
     own: dict[str, str] = {}
     for label in labels:
@@ -422,7 +281,7 @@ def _notes(
     if answer is None:
         yield (
             "This label config has only boxes and ellipses, which cannot draw masks: SRPU learns from them "
-            f"but writes no pre-annotations; add {_EXAMPLE}."
+            f"but writes no pre-annotations; add {EXAMPLE}."
         )
         return
     names = [info.name for info in classes if not info.implicit]
@@ -432,12 +291,6 @@ def _notes(
             f"No brush, bitmask or polygon tag offers {', '.join(mute)}: SRPU learns these labels but cannot "
             f'write them; add them to "{answer.name}".'
         )
-
-
-def _flag(text: str, name: str) -> bool:
-    if text.strip().lower() not in ("true", "false"):
-        raise BadLabelConfig(f'{name}="{text}" must be "true" or "false": correct it.')
-    return text.strip().lower() == "true"
 
 
 def _count(text: str | None, name: str) -> int:
