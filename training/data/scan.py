@@ -185,7 +185,7 @@ def _images_among_masks(catalog: Catalog, pattern: re.Pattern[str] | None) -> No
     """Where images and masks share a folder: what has a mask named after it, or is no PNG, is an image."""
     catalog.run(
         "UPDATE masks SET whole = -1 WHERE NOT EXISTS (SELECT 1 FROM images WHERE images.name = masks.name)"
-        " AND (EXISTS (SELECT 1 FROM masks other WHERE other.base = masks.name AND other.id != masks.id)"
+        " AND (EXISTS (SELECT 1 FROM masks other WHERE other.base = masks.name AND other.name != masks.name)"
         " OR path NOT LIKE '%.png')"
     )
     for batch in catalog.batches("masks", "whole = -1"):

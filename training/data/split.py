@@ -219,6 +219,7 @@ def _deal(
     parts = np.zeros(len(weights), np.int64)
     for group in sorted(largest_first.tolist(), key=lambda number: number not in forced):
         added = ((have + weights[group] - targets) ** 2 - (have - targets) ** 2).sum(axis=1)
+        added /= np.maximum(shares, 1e-9)  # a small part feels the lack of a class as a large one does
         part = 0 if group in forced else int(np.where(shares > 0, added, np.inf).argmin())
         parts[group] = part
         have[part] += weights[group]
@@ -246,9 +247,13 @@ def _leave_none_empty(
 
 
 def _cost(parts: NDArray[np.int64], weights: NDArray[np.float64], shares: NDArray[np.float64]) -> float:
-    have = np.stack([weights[parts == part].sum(axis=0) for part in range(3)])
-    empty = sum(1.0 for part in range(3) if shares[part] > 0 and not (parts == part).any())
-    return float(((have - shares[:, None] * weights.sum(axis=0)) ** 2).sum()) + 100.0 * empty
+    """Squared deviation from the shares; worse: classes that a part lacks though enough groups have them."""
+    wanted = np.flatnonzero(shares > 0)
+    have = np.stack([weights[parts == part].sum(axis=0) for part in wanted])
+    targets = shares[wanted, None] * weights.sum(axis=0)
+    enough = (weights > 0).sum(axis=0) >= len(wanted)
+    lacking = np.count_nonzero(have[:, enough] == 0)
+    return float(((have - targets) ** 2 / shares[wanted, None]).sum()) + 100.0 * lacking
 
 
 def _with_parts(index: Path, parts: Mapping[str, Part], test_keys: frozenset[str] | None) -> Iterator[Sample]:
