@@ -260,3 +260,17 @@ def test_a_streamed_manifest_is_the_manifest(tmp_path: Path) -> None:
     for path in (tmp_path / "whole.json", tmp_path / "streamed.json"):
         assert tuple(read_samples(path)) == Manifest.read(path).samples
         assert read_class_infos(path) == CLASSES
+
+
+def test_a_frame_of_another_size_ends_the_neighbourhood(tmp_path: Path) -> None:
+    for frame, size in ((1, SIZE), (2, (40, 40)), (3, SIZE), (4, SIZE)):
+        write_image(tmp_path / f"raw/film-{frame:03d}.png", texture(frame, size))
+    found = Indexed(Folders(tmp_path / "raw"), tmp_path / "out", input_depth=5)
+    assert [path.stem[-1] for path in found.samples["film-003"].frames] == ["3", "3", "3", "4", "4"]
+
+
+def test_copies_share_a_group_even_where_there_is_nothing_to_see(tmp_path: Path) -> None:
+    for name, grey in (("a", 0), ("b", 0), ("c", 9)):
+        write_image(tmp_path / f"raw/{name}.png", np.full(SIZE, grey, np.uint8))
+    found = Indexed(Folders(tmp_path / "raw"), tmp_path / "out")
+    assert [found.samples[key].group for key in "abc"] == ["a", "a", "c"]

@@ -33,7 +33,7 @@ _SIGMA = 4.0  # px of the small image
 _FREQUENCIES = 12
 _NUMBERS = _FREQUENCIES**2 - 1
 _ROW = _NUMBERS + _SIDE**2
-_BLOCK = 2048
+_BLOCK = 1024
 _SHIFT = 3  # px of the small image: a tenth of the field of view
 
 
