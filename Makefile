@@ -13,7 +13,7 @@ DEMO_OPTIONS = $(if $(DATA),--data "$(DATA)") $(if $(LABELS),--labels "$(LABELS)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test test-fast check install install-label-studio clean
+.PHONY: help demo test test-fast check install install-label-studio
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
