@@ -38,7 +38,7 @@ demo: install install-label-studio ## Label Studio, backend and trainer; DATA=fo
 	@$(BIN)/python -m examples.demo $(DEMO_OPTIONS)
 
 check: install ## ruff and mypy
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import SecretStr
-from srpu_backend.label_config import BadLabelConfig
 from stand_ins import (
     CONFIG,
     SETUP,
@@ -20,6 +19,7 @@ from stand_ins import (
 )
 
 from srpu_backend.annotator import Champions
+from srpu_backend.label_config import BadLabelConfig
 from srpu_backend.projects import BadProjectReference, Project, UnknownProject
 from srpu_backend.service import BadRequest, QueueUnavailable, Service
 from srpu_backend.settings import Settings
