@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from safetensors.torch import load_file
 
 from model_zoo.card import ModelCard
 from model_zoo.inference import Predictor
+from model_zoo.store import load_model
 from training import fitting
 from training.config import BadConfig, TrainingConfig, load_config
+from training.data.dataset import LabelledImages, TrainingCrops, loader
 from training.data.manifest import Manifest
 from training.evaluation import evaluate
 from training.learner import Learner, TrainingDiverged, exponential_average, parameter_groups
@@ -334,6 +337,21 @@ def test_the_average_follows_quickly_at_first_and_slowly_later() -> None:
     count = torch.zeros(1, dtype=torch.long)
     update([count], [torch.full((1,), 7)], 5)
     assert count.item() == 7
+
+
+def test_batch_norms_are_measured_with_the_averaged_weights(
+    data: Manifest, uninterrupted: Path, tmp_path: Path
+) -> None:
+    network = load_model(uninterrupted)
+    (first, *_) = (module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d))
+    seen: list[torch.Tensor] = []
+    first.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].mean(dim=(0, 2, 3))))
+    images = LabelledImages.load(data.of("train"), len(CLASSES), config(), tmp_path)
+    following = loader(TrainingCrops(images, config()), 4, 0, lambda: 24, pin_memory=False)
+    with torch.inference_mode():
+        for pixels, _ in islice(following, 16):
+            network(pixels)
+    torch.testing.assert_close(first.running_mean, torch.stack(seen).mean(dim=0), rtol=1e-3, atol=1e-4)
 
 
 def test_the_card_names_every_setting(uninterrupted: Path) -> None:
