@@ -11,7 +11,6 @@ the champion is the old one or the new one. Standard library (and cards) only: n
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import os
@@ -26,6 +25,7 @@ from pydantic import ValidationError
 
 from model_zoo.card import CARD_NAME, STATE_NAME, Frozen, ModelCard
 from model_zoo.errors import BrokenModel, UnknownVersion
+from model_zoo.files import locked, sync, write_atomically
 from model_zoo.integrity import MODEL_FILES, file_hashes, verify
 
 _log = logging.getLogger(__name__)
@@ -204,10 +204,7 @@ class Registry:
             reason=reason,
         )
         pointer = Pointer(champion=version, earlier=earlier, event=event)
-        temporary = self._pointer_path.with_name(f"{_UNFINISHED}champion")
-        _write_durably(temporary, pointer.model_dump_json().encode())
-        temporary.replace(self._pointer_path)
-        _sync(self.root)
+        write_atomically(self._pointer_path, pointer.model_dump_json().encode())
         self._append(event)
 
     def _append(self, event: Event) -> None:
@@ -227,20 +224,19 @@ class Registry:
         for name in MODEL_FILES:
             if name in card.files:
                 shutil.copyfile(source / name, unfinished / name)
-                _sync(unfinished / name)
+                sync(unfinished / name)
         card.write(unfinished)
         verify(unfinished, card)
-        _sync(unfinished / CARD_NAME)
-        _sync(unfinished)
+        sync(unfinished / CARD_NAME)
+        sync(unfinished)
         unfinished.rename(published)
-        _sync(self.root)
+        sync(self.root)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """One writer at a time among all processes; the system frees the lock of one that is killed."""
         self.root.mkdir(parents=True, exist_ok=True)
-        with (self.root / ".lock").open("ab") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with locked(self.root / ".lock"):
             yield
 
 
@@ -257,19 +253,3 @@ def _refuse_name(version: str) -> None:
 def _refuse_other_content(published: Path, hashes: dict[str, str]) -> None:
     if ModelCard.read(published).files != hashes:
         raise BrokenModel(f"{published} exists with other content; versions never change, take a new number.")
-
-
-def _write_durably(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(path: Path) -> None:
-    """Make a file, or a folder's list of names, survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

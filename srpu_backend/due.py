@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from model_zoo.card import Frozen
-from srpu_backend.files import write_atomically
+from model_zoo.files import write_atomically
 from srpu_backend.projects import Project
 from srpu_backend.settings import Settings
 

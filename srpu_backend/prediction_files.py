@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from srpu_backend.files import write_atomically
+from model_zoo.files import write_atomically
 
 
 @dataclass(frozen=True)

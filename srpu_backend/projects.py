@@ -16,8 +16,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 from model_zoo.errors import SRPUError
+from model_zoo.files import locked, write_atomically
 from model_zoo.registry import Registry
-from srpu_backend.files import locked, write_atomically
 from srpu_backend.label_config import LabelConfig
 from srpu_backend.mirror import TaskMirror
 from srpu_backend.settings import Settings

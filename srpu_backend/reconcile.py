@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from srpu_backend.files import locked
+from model_zoo.files import locked
 from srpu_backend.mirror import Counts, MirroredTask, counting_annotation, label_fingerprint
 from srpu_backend.projects import Project, Projects
 

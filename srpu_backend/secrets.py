@@ -6,7 +6,7 @@ import secrets
 from typing import TYPE_CHECKING
 
 from model_zoo.errors import SRPUError
-from srpu_backend.files import locked, write_atomically
+from model_zoo.files import locked, write_atomically
 
 if TYPE_CHECKING:
     from srpu_backend.settings import Settings

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from urllib.parse import quote
 
 from model_zoo.errors import SRPUError
-from srpu_backend.files import write_atomically
+from model_zoo.files import write_atomically
 from srpu_backend.studio import Studio
 
 

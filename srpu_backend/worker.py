@@ -16,10 +16,10 @@ from types import FrameType
 from typing import Protocol
 
 from model_zoo.errors import SRPUError
+from model_zoo.files import write_atomically
 from srpu_backend import jobs
 from srpu_backend.due import predictions_due, training_due
 from srpu_backend.evolution import Evolution
-from srpu_backend.files import write_atomically
 from srpu_backend.images import ImageStore
 from srpu_backend.locks import Locked, exclusive
 from srpu_backend.projects import Project, Projects

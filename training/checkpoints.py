@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import shutil
 import time
@@ -16,7 +15,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
 from model_zoo.card import WeightsRecord
-from training.files import sync_folder
+from model_zoo.files import sync
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +78,7 @@ class Checkpoints(Callback):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{self.path.name}")
         trainer.save_checkpoint(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(temporary)
         temporary.replace(self.path)
-        sync_folder(self.path.parent)
+        sync(self.path.parent)
         self._saved = self._clock()

@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any, get_args
 
+from model_zoo.files import write_atomically
 from training.config import load_config, presets
 from training.data.manifest import Manifest, Part
-from training.files import write_atomically
 from training.progress import Progress, ProgressFile
 
 TRAIN_EXAMPLES = """examples:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from model_zoo.card import Frozen
-from training.files import write_atomically
+from model_zoo.files import write_atomically
 
 PROGRESS_NAME = "progress.json"
 ERROR_NAME = "error.json"

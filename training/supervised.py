@@ -14,6 +14,7 @@ import torch
 from model_zoo.architectures import stride
 from model_zoo.card import CARD_NAME, ModelCard, ModelSpec, WeightsRecord
 from model_zoo.errors import BrokenModel, SRPUError
+from model_zoo.files import write_atomically
 from model_zoo.inference import Predictor
 from model_zoo.inference.engines import load_engine
 from model_zoo.store import export_onnx, file_hashes, save_model
@@ -22,7 +23,6 @@ from training.config import BadConfig, TrainingConfig
 from training.data.dataset import LabelledImages
 from training.data.manifest import Manifest
 from training.evaluation import evaluate
-from training.files import write_atomically
 from training.fitting import Job, fit_within_memory
 from training.learner import Learner
 from training.progress import Progress

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Self
 
 from model_zoo.errors import SRPUError
-from srpu_backend.files import locked
+from model_zoo.files import locked
 
 VERSION = "1.23.2"
 ROOT = Path(__file__).resolve().parents[2]

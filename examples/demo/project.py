@@ -11,8 +11,8 @@ from pathlib import Path
 from examples.demo.annotator import ReferenceAnnotator
 from examples.demo.data import DataFolder, label_config
 from examples.demo.processes import Stack
+from model_zoo.files import write_atomically
 from srpu_backend.connect import BACKEND_TITLE, ConnectReport, connect
-from srpu_backend.files import write_atomically
 from srpu_backend.importing import import_folder
 from srpu_backend.label_config import LabelConfig
 from srpu_backend.projects import Projects

@@ -22,7 +22,7 @@ from typing import BinaryIO
 from pydantic import ValidationError
 
 from model_zoo.card import Frozen
-from srpu_backend.files import locked, write_atomically
+from model_zoo.files import locked, write_atomically
 
 _ABANDONED_AFTER = 86_400.0
 """Seconds after which a file in `incoming` is what a killed process left."""

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from model_zoo.card import Frozen
 from model_zoo.errors import SRPUError
-from training.files import write_atomically
+from model_zoo.files import write_atomically
 
 _ROUNDING = 1e-9  # 0.1 · 30 must allow 3 images
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -17,6 +16,7 @@ from pydantic import ValidationError
 
 from model_zoo.card import ClassInfo, Frozen
 from model_zoo.errors import SRPUError
+from model_zoo.files import write_atomically
 
 IGNORE_INDEX = 255
 Part = Literal["train", "holdout", "test", "pool"]
@@ -68,12 +68,7 @@ class Manifest(Frozen):
 
     def write(self, path: Path) -> None:
         """Write atomically; relative paths stay relative to `path`'s folder."""
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(self.model_dump_json(indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_atomically(path, self.model_dump_json(indent=1).encode())
 
     @classmethod
     def read(cls, path: Path) -> Manifest:

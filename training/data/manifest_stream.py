@@ -12,8 +12,8 @@ from typing import TextIO
 from pydantic import ValidationError
 
 from model_zoo.card import ClassInfo
+from model_zoo.files import atomic_file
 from training.data.manifest import IGNORE_INDEX, BadManifest, Manifest, Sample
-from training.files import sync_folder
 
 _CHUNK = 1 << 16
 _SAMPLES = re.compile(r'"samples"\s*:\s*\[')
@@ -26,23 +26,15 @@ def write_samples(path: Path, classes: Sequence[ClassInfo], samples: Iterable[Sa
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = path.parent.resolve()
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     count = 0
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            listed = json.dumps([info.model_dump() for info in classes], ensure_ascii=False)
-            file.write(f'{{"classes": {listed},\n"ignore_index": {IGNORE_INDEX},\n"samples": [')
-            for sample in samples:
-                file.write(",\n" if count else "\n")
-                file.write(_relative(sample, folder).model_dump_json())
-                count += 1
-            file.write("\n]}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(folder)
+    with atomic_file(path) as file:
+        listed = json.dumps([info.model_dump() for info in classes], ensure_ascii=False)
+        file.write(f'{{"classes": {listed},\n"ignore_index": {IGNORE_INDEX},\n"samples": ['.encode())
+        for sample in samples:
+            file.write(b",\n" if count else b"\n")
+            file.write(_relative(sample, folder).model_dump_json().encode())
+            count += 1
+        file.write(b"\n]}\n")
     return count
 
 

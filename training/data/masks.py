@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from PIL.PngImagePlugin import PngImageFile
 
 from model_zoo.card import ClassInfo
 from model_zoo.errors import SRPUError
+from model_zoo.files import write_atomically
 from training.data.manifest import IGNORE_INDEX
 from training.data.micrograph import Array, BadImage, Limits, image_format, image_size
 
@@ -90,15 +89,7 @@ def write_mask(path: Path, mask: Array, classes: Sequence[ClassInfo]) -> None:
     image.putpalette(_palette(classes))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=6, bits=8)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(buffer.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, buffer.getvalue())
 
 
 def _checked(mask: Array, classes: int, path: Path) -> Array:

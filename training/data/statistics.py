@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from model_zoo.card import ClassInfo, Frozen, Normalisation
 from model_zoo.errors import SRPUError
+from model_zoo.files import write_atomically
 from model_zoo.normalisation import normalise
 from training.data.findings import Finding, Findings
 from training.data.index import Report, unreadable
@@ -20,7 +21,6 @@ from training.data.manifest import Sample
 from training.data.masks import BadMask, read_mask
 from training.data.micrograph import BadImage, read_micrograph
 from training.data.ordered_map import ordered_map
-from training.files import write_atomically
 
 STATISTICS_NAME = "dataset_stats.json"
 _COMMON_SIZES = 10

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from model_zoo.card import ClassInfo
 from model_zoo.errors import SRPUError
+from model_zoo.files import write_atomically
 from training.data.manifest import IGNORE_INDEX
 from training.data.masks import write_mask
 from training.simulator.config import SimulatorConfig
@@ -82,14 +82,8 @@ def _write_image(path: Path, image: NDArray[np.uint8] | NDArray[np.uint16]) -> N
     done, png = cv2.imencode(".png", image)
     if not done:
         raise BadDataset(f"{path.name} could not be encoded as PNG; check the size and bits of the images.")
-    _write(path, png.tobytes())
+    write_atomically(path, png.tobytes())
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    _write(path, json.dumps(content, indent=1).encode())
-
-
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    write_atomically(path, json.dumps(content, indent=1).encode())
