@@ -34,14 +34,18 @@ class Portions:
 
     @classmethod
     def of(cls, tasks: int) -> Portions:
-        """Six, four more and four left of fourteen tasks; never more than ten and seven."""
+        """Three, seven more and four left of fourteen tasks; never more than six and fourteen.
+
+        Few at first: what twice as many labels add to a model can be less than chance adds, and then the
+        gate rightly refuses.
+        """
         if tasks < 3 + FEWEST_LEFT:
             raise LoopFailed(
                 f"One round needs at least {3 + FEWEST_LEFT} images with masks; there are {tasks}."
             )
         labelled = tasks - max(FEWEST_LEFT, round(0.28 * tasks))
-        first = min(10, max(2, round(0.6 * labelled)))
-        return cls(first, min(7, labelled - first))
+        first = min(6, max(2, round(0.3 * labelled)))
+        return cls(first, min(14, labelled - first))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from xml.etree import ElementTree
 import pytest
 
 from examples.demo.data import BadDataFolder, label_config, read_folder, slug
+from examples.demo.once import FEWEST_LEFT, LoopFailed, Portions
 from examples.demo.processes import Child, wait_until
 from examples.demo.watchdog import ROOT, Watchdog, watch
 from training.simulator import write_dataset
@@ -84,6 +85,18 @@ def test_the_label_config_is_well_formed_whatever_the_names(tmp_path: Path) -> N
     names = ['a "b" <c> & d', "γ′"]
     tree = ElementTree.fromstring(label_config(read_folder(tmp_path, names).labels))
     assert [label.get("value") for label in tree.iter("Label")] == names
+
+
+@pytest.mark.parametrize("tasks", [5, 6, 8, 14, 24, 500])
+def test_a_round_leaves_tasks_to_rank_and_labels_more_at_the_second_time(tasks: int) -> None:
+    portions = Portions.of(tasks)
+    assert 2 <= portions.first <= portions.more + 1 <= 15
+    assert tasks - portions.first - portions.more >= FEWEST_LEFT
+
+
+def test_a_round_of_too_few_images_is_refused() -> None:
+    with pytest.raises(LoopFailed, match="at least 5"):
+        Portions.of(4)
 
 
 def test_slugs_are_folder_names() -> None:

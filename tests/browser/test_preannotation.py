@@ -6,22 +6,28 @@ import json
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import requests
+from numpy.typing import NDArray
 
 from examples.demo.data import read_folder
 from examples.demo.label_studio import EXECUTABLE, free_port
 from examples.demo.processes import Ports, Stack, wait_until
 from examples.demo.project import DemoProject, prepare
 from examples.demo.watchdog import ROOT
+from srpu_backend.regions import masks_from_results
+from training.data.masks import read_mask
 from training.simulator import write_dataset
 
 sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SIZE = (192, 256)
 ARTIFACTS = ROOT / "test-artifacts"
-QUICK = {"minutes": 0.3, "weights": "none"}
+SMALL = {"minutes": 3, "max_steps": 150}
 
 pytestmark = [
     pytest.mark.browser,
@@ -44,14 +50,10 @@ class Trained:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trained]:
     folder = tmp_path_factory.mktemp("data")
-    write_dataset(folder, 6, 4, (192, 256))
+    write_dataset(folder, 6, 4, SIZE)
     state = tmp_path_factory.mktemp("state")
-    with Stack(
-        state,
-        Ports(free_port(), free_port()),
-        folder,
-        {"SRPU_TRAINING": json.dumps(QUICK), "SRPU_DEBOUNCE": "1"},
-    ) as stack:
+    variables = {"SRPU_PRESET": "test", "SRPU_TRAINING": json.dumps(SMALL), "SRPU_DEBOUNCE": "1"}
+    with Stack(state, Ports(free_port(), free_port()), folder, variables) as stack:
         demo = prepare(stack, read_folder(folder), "in the browser")
         demo.annotator.annotate_next(4)
 
@@ -104,6 +106,9 @@ def test_the_models_mask_is_shown_and_a_submitted_one_is_learnt_from(page: Any, 
     annotation = _annotation(trained, int(task["id"]))
     assert {result["origin"] for result in annotation["result"]} == {"prediction"}
     assert annotation["parent_prediction"] is not None
+    submitted, predicted = _mask(trained, annotation), _mask(trained, _prediction(trained, int(task["id"])))
+    np.testing.assert_array_equal(submitted, predicted)
+    assert _particle_iou(trained, task, submitted) > 0.25
 
 
 def _only_to(allowed: str, route: Any) -> None:
@@ -136,6 +141,25 @@ def _regions_when_shown(page: Any) -> list[dict[str, Any]]:
 def _status(trained: Trained) -> dict[str, Any]:
     answer = requests.get(f"{trained.stack.backend_url}/status", timeout=10).json()
     return next(project for project in answer["projects"] if project["id"] == trained.demo.id)
+
+
+def _prediction(trained: Trained, task: int) -> dict[str, Any]:
+    found = trained.demo.studio.get(f"/api/predictions/?task={task}").json()
+    return next(prediction for prediction in found if prediction["model_version"] == trained.version)
+
+
+def _mask(trained: Trained, said: dict[str, Any]) -> NDArray[np.uint8]:
+    decoded = masks_from_results(said["result"], trained.demo.annotator.config, (SIZE[1], SIZE[0]))
+    assert decoded.problems == ()
+    return decoded.mask
+
+
+def _particle_iou(trained: Trained, task: dict[str, Any], mask: NDArray[np.uint8]) -> float:
+    """Of the submitted mask with the truth: what was drawn is where the particles are."""
+    path = trained.demo.annotator.folder.mask_of(Path(task["data"]["name"]).stem)
+    assert path is not None
+    truth, drawn = read_mask(path) == 1, mask == 1
+    return float((truth & drawn).sum() / (truth | drawn).sum())
 
 
 def _annotation(trained: Trained, task: int) -> dict[str, Any]:
