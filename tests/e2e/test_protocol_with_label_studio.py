@@ -109,8 +109,8 @@ def test_versions_are_listed(backend: Backend, studio: Any, project_id: int) -> 
 
 def _is_up(url: str) -> bool:
     try:
-        return requests.get(f"{url}/health", timeout=1).ok
-    except requests.ConnectionError:
+        return requests.get(f"{url}/health", timeout=5).ok
+    except (requests.ConnectionError, requests.Timeout):
         return False
 
 
