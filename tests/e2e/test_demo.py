@@ -25,6 +25,7 @@ pytestmark = [
     pytest.mark.skipif(not EXECUTABLE.exists(), reason="Label Studio is not installed"),
 ]
 TASKS = 8
+SMALLEST = {**os.environ, "SRPU_PRESET": "test"}
 
 
 @pytest.fixture(scope="module")
@@ -55,9 +56,10 @@ def still_running(state: Path) -> list[str]:
 @pytest.mark.timeout(900)
 def test_one_round_of_the_loop_ends_with_a_better_informed_model(folder: Path, tmp_path: Path) -> None:
     done = subprocess.run(
-        command(folder, tmp_path, "--once", "--minutes", "0.3"),
+        command(folder, tmp_path, "--once", "--minutes", "1"),
         check=False,
         cwd=ROOT,
+        env=SMALLEST,
         capture_output=True,
         text=True,
         timeout=850,
@@ -85,7 +87,12 @@ def test_one_round_of_the_loop_ends_with_a_better_informed_model(folder: Path, t
 def running(folder: Path, state: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The demo, once it has printed the URL of its project; ended with Ctrl-C."""
     with subprocess.Popen(
-        command(folder, state), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command(folder, state),
+        cwd=ROOT,
+        env=SMALLEST,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     ) as demo:
         assert demo.stdout is not None
         said = []
@@ -142,6 +149,7 @@ def test_a_folder_that_cannot_be_used_is_told_in_one_sentence(tmp_path: Path) ->
         command(tmp_path / "nowhere", tmp_path),
         check=False,
         cwd=ROOT,
+        env=SMALLEST,
         capture_output=True,
         text=True,
         timeout=120,
