@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from model_zoo.errors import SRPUError
 from srpu_backend.label_config import LabelConfig
-from srpu_backend.regions import remap, results_from_mask
+from srpu_backend.regions import encode_mask, remap
 from training.active_learning.acquisition import entropy
 from training.data.micrograph import image_size
 
@@ -67,6 +67,8 @@ class Annotation:
     score: float
     """1 − normalised predictive entropy, in [0, 1]: low = label this first."""
     model_version: str
+    dropped: int = 0
+    """Areas, the smallest, that are not among the polygons; see `model_max_regions`."""
 
     def as_prediction(self) -> dict[str, Any]:
         """The element of `/predict`'s answer, or of a bulk import."""
@@ -186,10 +188,12 @@ class Annotator:
         segmentation = model.predict(np.repeat(image[np.newaxis], depth, axis=0))
         classes = model.segmenter.card.classes
         class_map = remap(segmentation.class_map, classes, config)
+        encoded = encode_mask(class_map, config, class_scores(segmentation, classes, config))
         return Annotation(
-            result=results_from_mask(class_map, config, class_scores(segmentation, classes, config)),
+            result=encoded.results,
             score=float(np.clip(1.0 - entropy(segmentation.probabilities), 0.0, 1.0)),
             model_version=model.version,
+            dropped=encoded.dropped,
         )
 
     def _image(self, task: Mapping[str, Any], config: LabelConfig) -> NDArray[Any]:

@@ -74,6 +74,12 @@ def _predict(
         project.note_problem("annotate", f"Task {task.id}: {error}")
         project.mirror.put_off(task.id, files.version, clock() + _RETRY_TASK_AFTER)
         return False
+    if said.dropped:
+        project.note_problem(
+            "annotate",
+            f"Task {task.id}: the {said.dropped} smallest areas are not among its polygons; raise "
+            "model_max_regions in the label config, or let a brush or bitmask tag answer.",
+        )
     if said.model_version == files.version:
         files.put(Prediction(task.id, said.result, said.score, said.model_version), task.data)
     return True

@@ -160,7 +160,7 @@ class FakeAnnotator:
     def annotate(self, task: dict[str, Any]) -> Annotation:
         if task["id"] == 7:
             raise ImageUnavailable("spec7 cannot be had.")
-        return Annotation([{"id": "r"}], task["id"] / 10, self.version() or "")
+        return Annotation([{"id": "r"}], task["id"] / 10, self.version() or "", dropped=int(task["id"] == 8))
 
 
 class Images:
@@ -393,3 +393,9 @@ def test_the_models_parameters_change_the_training_of_their_project(world: World
     world.projects.remember(1, parameters={"encoder": "resnet18"})
     world.turn()
     assert 'encoder="resnet18"' in world.trainer.options
+
+
+def test_areas_left_out_of_the_polygons_are_said(world: World) -> None:
+    world.turn()
+    said = [problem.message for problem in world.project.problems() if "Task 8" in problem.message]
+    assert len(said) == 1 and "model_max_regions" in said[0]
