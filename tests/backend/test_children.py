@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from polling import eventually
 
 from srpu_backend.children import NICENESS, TrainingFailed, run_training
 
@@ -115,7 +115,7 @@ def test_a_child_whose_trainer_is_killed_ends_and_frees_the_work_folder(tmp_path
         f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)"
     )
     trainer = _trainer(tmp_path, child)
-    pid = int(_eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
+    pid = int(eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
     trainer.kill()
     trainer.wait()
     child.write_text("print('done')")
@@ -135,7 +135,7 @@ def test_a_child_that_outlives_its_trainer_is_waited_for(tmp_path: Path) -> None
         f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)"
     )
     trainer = _trainer(tmp_path, child)
-    orphan = int(_eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
+    orphan = int(eventually(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
     trainer.kill()
     trainer.wait()
     child.write_text("print('done')")
@@ -162,7 +162,7 @@ def _trainer(tmp_path: Path, child: Path) -> subprocess.Popen[bytes]:
 
 
 def _gone(pid: int) -> bool:
-    return bool(_eventually(lambda: not Path(f"/proc/{pid}").exists() or "State:\tZ" in _status(pid)))
+    return bool(eventually(lambda: not Path(f"/proc/{pid}").exists() or "State:\tZ" in _status(pid)))
 
 
 def _status(pid: int) -> str:
@@ -170,13 +170,3 @@ def _status(pid: int) -> str:
         return Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return "State:\tZ"
-
-
-def _eventually(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.05)
-    raise AssertionError("it never happened")

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from polling import eventually
 
 from srpu_backend import jobs
 from srpu_backend.settings import Settings
@@ -53,16 +53,6 @@ def trainer(settings: Settings) -> Iterator[Any]:
 
     yield start
     DBOS.destroy(destroy_registry=True)
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.05)
-    raise AssertionError("it never happened")
 
 
 def test_the_backend_may_start_first_and_ask_before_any_trainer_ran(client: jobs.JobClient) -> None:

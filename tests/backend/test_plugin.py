@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from polling import eventually
 from stand_ins import CONFIG, SETUP, publish
 
 from srpu_backend.projects import Projects
@@ -133,17 +133,6 @@ def test_every_event_the_service_knows_reaches_fit(server: Any) -> None:
 
     assert set(SRPUModel.TRAIN_EVENTS) == set(EVENTS)
     assert "START_TRAINING" in SRPUModel.TRAIN_EVENTS
-
-
-def eventually(look: Any) -> Any:
-    """What `look` finds, once it finds something."""
-    deadline = time.monotonic() + DEADLINE
-    while time.monotonic() < deadline:
-        found = look()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError("nothing was found in time")
 
 
 def waiting_jobs(database: Path) -> int:

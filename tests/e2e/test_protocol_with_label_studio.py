@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 import requests
+from polling import eventually
 
 from examples.demo.label_studio import free_port
 from srpu_backend.projects import Projects
@@ -112,14 +112,3 @@ def _is_up(url: str) -> bool:
         return requests.get(f"{url}/health", timeout=5).ok
     except (requests.ConnectionError, requests.Timeout):
         return False
-
-
-def eventually(look: Callable[[], Any]) -> Any:
-    """What `look` finds, once it finds something."""
-    deadline = time.monotonic() + DEADLINE
-    while time.monotonic() < deadline:
-        found = look()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError("nothing was found in time")
