@@ -22,9 +22,9 @@ from training.evaluation import Evaluation
 Drawn = NDArray[np.float64]
 
 CONFIDENCE = 0.975
-"""Share of the draws in which a class must have fallen before we call it a fall."""
+"""Share of the draws in which a class must have fallen, or the mean be lower, before we call it certain."""
 TOLERANCE = 0.01
-"""IoU a class may lose without counting as fallen; an allowance for the chance in two trainings."""
+"""IoU a class or the mean may lose; an allowance for the chance in two trainings."""
 
 
 class NotComparable(SRPUError):
@@ -66,6 +66,8 @@ class Verdict(Frozen):
     """Of the difference."""
     worse: float | None = None
     """Share of the draws in which the challenger's mIoU is below the champion's."""
+    clearly_worse: float | None = None
+    """Share of the draws in which it is below by more than the tolerance."""
     classes: dict[str, ClassChange] = Field(default_factory=dict)
     images: int = 0
     """Holdout images that were compared."""
@@ -88,7 +90,7 @@ def judge(
     - No champion: promote, not judged.
     - Fewer than `min_images` holdout images: promote, not judged; too few to tell.
     - Refuse when the IoU of any class fell by more than `tolerance` in 97.5 % of the draws, or when the mIoU
-      is more likely worse than not (below the champion's in more than half of the draws).
+      is below the champion's in 97.5 % of the draws, or below by more than `tolerance` in half of them.
     - Else promote: with as many labels or more, a challenger that is not worse is the better informed one.
 
     Only images that both have answered count. Raises `NotComparable` for evaluations of other classes.
@@ -123,8 +125,13 @@ def _decide(facts: Verdict) -> tuple[Literal["promote", "refuse"], str]:
     ]
     if fallen:
         return "refuse", f"Worse at {' and '.join(fallen)}; {change}."
-    if facts.worse is not None and facts.worse > 0.5:
-        return "refuse", f"More likely worse than not ({facts.worse:.0%} of the draws): {change}."
+    if facts.worse is not None and facts.worse >= CONFIDENCE:
+        return "refuse", f"Worse in {facts.worse:.0%} of the draws: {change}."
+    if facts.clearly_worse is not None and facts.clearly_worse > 0.5:
+        return (
+            "refuse",
+            f"Likely clearly worse ({facts.clearly_worse:.0%} of the draws): {change}.",
+        )
     return "promote", f"Not worse: {change}."
 
 
@@ -152,6 +159,7 @@ def _compare(
             "difference": challenger.miou - champion.miou,
             "interval": _interval(changes),
             "worse": _share_below(changes, 0.0),
+            "clearly_worse": _share_below(changes, -tolerance),
             "classes": _by_class(challenger.classes, before, after, drawn, tolerance),
             "resamples": resamples,
             "seed": seed,

@@ -116,10 +116,25 @@ def test_a_class_seen_in_one_group_alone_proves_nothing() -> None:
     assert verdict.decision == "promote"
 
 
-def test_more_likely_worse_than_not_is_refused_without_a_fallen_class() -> None:
+def test_a_loss_in_nearly_all_draws_is_refused_however_small() -> None:
     verdict = judge(at(0.9, 0.9, 0.9), at(0.898, 0.899, 0.8985), min_images=3, seed=0)
     assert verdict.decision == "refuse"
     assert not any(change.fell for change in verdict.classes.values())
+
+
+def test_a_clear_loss_is_refused_when_it_is_likelier_than_not() -> None:
+    verdict = judge(at(0.8, 0.8, 0.8, 0.8), at(0.7, 0.84, 0.7, 0.84), min_images=3, seed=0)
+    assert verdict.worse is not None
+    assert verdict.worse < 0.975
+    assert verdict.decision == "refuse"
+    assert not any(change.fell for change in verdict.classes.values())
+
+
+def test_chance_alone_refuses_nobody() -> None:
+    verdict = judge(at(0.8, 0.8, 0.8, 0.8), at(0.785, 0.81, 0.79, 0.81), min_images=3, seed=0)
+    assert verdict.difference is not None
+    assert -0.01 < verdict.difference < 0
+    assert verdict.decision == "promote"
 
 
 def test_groups_are_drawn_and_not_their_images() -> None:
