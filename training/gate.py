@@ -189,7 +189,7 @@ def _by_class(
 def _class_change(
     before: float, after: float, changes: Drawn, tolerance: float, telling: bool
 ) -> ClassChange:
-    if np.isnan(before):
+    if np.isnan(before) or np.isnan(after):
         return ClassChange()
     return ClassChange(
         champion=float(before),
