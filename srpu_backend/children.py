@@ -93,7 +93,7 @@ def _start(command: Sequence[str], output: int, lock: int) -> subprocess.Popen[b
         pass_fds=(lock,),
     )
     with suppress(ProcessLookupError, PermissionError):
-        os.setpriority(os.PRIO_PROCESS, child.pid, NICENESS)
+        os.setpriority(os.PRIO_PROCESS, child.pid, min(os.getpriority(os.PRIO_PROCESS, 0) + NICENESS, 19))
     return child
 
 
