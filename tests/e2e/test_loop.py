@@ -260,7 +260,7 @@ def test_cancel_kills_the_training_and_the_same_labels_are_not_tried_again(lab: 
     children = _children_of(trainer.pid)
     assert children
     client = JobClient(lab.settings)
-    assert client.cancel(lab.id) == 1
+    assert client.cancel(lab.id) >= 1  # timer and webhook may both have asked before the first run began
     lab.eventually(lambda: lab.project.state().stage == "cancelled", "the cancellation", 20)
     assert not any(map(_alive, children))
     looked = lab.project.state().last_reconcile
