@@ -9,13 +9,22 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from model_zoo.errors import SRPUError
-from training import commands
-from training.data import commands as datasets
+from training.commands import datasets, evaluate, simulate, train
+from training.commands.command import Command
 from training.progress import clear_error, write_error
-from training.simulator import commands as simulator
+
+COMMANDS = (
+    datasets.INDEX,
+    datasets.SPLIT,
+    datasets.STATS,
+    datasets.CHECK,
+    train.COMMAND,
+    evaluate.COMMAND,
+    simulate.COMMAND,
+)
 
 BAD_INPUT = 2
 ORPHANED = 75
@@ -27,11 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     if getattr(options, "with_parent", False):
         end_with_parent(sys.stdin.buffer)
-    folder: Path | None = options.error_folder(options) if hasattr(options, "error_folder") else None
+    command: Command = options.command
+    folder = command.folder(options) if command.folder else None
     if folder is not None:
         clear_error(folder)
     try:
-        return int(options.run(options))
+        return command.run(options)
     except SRPUError as error:
         _say(folder, str(error))
         return BAD_INPUT
@@ -57,33 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m training", description="Train, measure and simulate, from folders of images."
     )
     subparsers = parser.add_subparsers(required=True, metavar="COMMAND")
-    train = _add(subparsers, "train", "train a model on a manifest", commands.TRAIN_EXAMPLES)
-    commands.add_train_arguments(train)
-    train.set_defaults(run=commands.train, error_folder=commands.train_folder)
-    evaluate = _add(
-        subparsers, "evaluate", "measure a model on a part of a manifest", commands.EVALUATE_EXAMPLES
-    )
-    commands.add_evaluate_arguments(evaluate)
-    evaluate.set_defaults(run=commands.evaluate, error_folder=commands.evaluate_folder)
-    for name, about, examples, add_arguments, run in datasets.COMMANDS:
-        command = _add(subparsers, name, about, examples)
-        add_arguments(command)
-        command.set_defaults(run=run)
-    simulate = _add(subparsers, "simulate", "write a folder of simulated micrographs")
-    simulator.add_arguments(simulate)
-    simulate.set_defaults(run=simulator.run)
+    for command in COMMANDS:
+        command.add_to(subparsers)
     return parser
-
-
-def _add(subparsers: Any, name: str, about: str, examples: str = "") -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = subparsers.add_parser(
-        name,
-        help=about,
-        description=f"{about.capitalize()}.",
-        epilog=examples,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    return command
 
 
 def _say(folder: Path | None, message: str) -> None:

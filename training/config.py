@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from model_zoo.card import Normalisation
 from model_zoo.errors import SRPUError
+from training.augmentation.config import Augmentation
+from training.settings_block import SettingsBlock, setting
 
 _PLAINER = {
     "int_parsing": "a whole number",
@@ -33,48 +35,7 @@ class BadConfig(SRPUError):
     """A training configuration that cannot be used; the message has one sentence per field."""
 
 
-class _Block(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-def _field(default: Any, typical: str = "", **bounds: Any) -> Any:
-    """A field whose error message says what is typical."""
-    return Field(default=default, json_schema_extra={"typical": typical}, allow_inf_nan=False, **bounds)
-
-
-class Augmentation(_Block):
-    """Random changes of each crop. Intensities are in [0, 1], after normalisation of the whole image."""
-
-    enabled: bool = True
-    """False: crops as they are."""
-    orientation: bool = True
-    """Flips and quarter turns, all eight equally likely."""
-    scale: tuple[float, float] = (0.7, 1.4)
-    """Range of the magnification a crop is taken at; 1 = as recorded."""
-    contrast: float = _field(0.4, "0.2 to 0.5", ge=0, lt=1)
-    """Largest relative change of contrast."""
-    brightness: float = _field(0.3, "0.1 to 0.4", ge=0, lt=1)
-    """Largest shift of brightness, as a share of the intensity range."""
-    gamma: float = _field(0.5, "0.2 to 0.7", ge=0, lt=1)
-    """Exponents are drawn from 1 − gamma … 1 / (1 − gamma), evenly in their logarithm."""
-    noise: float = _field(0.08, "0.02 to 0.1", ge=0, lt=1)
-    """Largest standard deviation of Gaussian noise, as a share of the intensity range."""
-    shot_noise: float = _field(0.1, "0.05 to 0.3", ge=0, lt=1)
-    """Largest standard deviation of counting noise at full intensity, as a share of the intensity range."""
-    blur: float = _field(1.5, "1 to 2", ge=0)
-    """Largest standard deviation of a Gaussian blur, in px."""
-    probability: float = _field(0.5, "0.3 to 0.8", ge=0, le=1)
-    """Of each change of intensities to happen to a crop."""
-
-    @model_validator(mode="after")
-    def _scales_are_a_range(self) -> Augmentation:
-        low, high = self.scale
-        if not 0.1 <= low <= high <= 10:
-            raise ValueError("`augmentation.scale` must be two numbers between 0.1 and 10, the smaller first")
-        return self
-
-
-class TrainingConfig(_Block):
+class TrainingConfig(SettingsBlock):
     """Everything that decides a training, but for the data. Recorded in the model's card."""
 
     encoder: str = "resnet34"
@@ -85,54 +46,54 @@ class TrainingConfig(_Block):
     """Of the encoder to begin with: `imagenet`, `none`, or the path of a `.safetensors` file."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Further arguments of the architecture."""
-    input_depth: int = _field(1, "1, 3 or 5", ge=1)
+    input_depth: int = setting(1, "1, 3 or 5", ge=1)
     """Neighbouring frames of a sequence that are looked at together; odd, 1 = single images."""
     normalisation: Normalisation = Normalisation()
     """How raw intensities become network input, in training and in serving."""
     augmentation: Augmentation = Augmentation()
     """Random changes of the crops."""
 
-    crop: int = _field(256, "256 or 512", ge=32, le=4096)
+    crop: int = setting(256, "256 or 512", ge=32, le=4096)
     """Side of a training crop in px; a multiple of the network's stride, 32 as a rule."""
-    tile: int = _field(512, "512 or 1024", ge=32, le=8192)
+    tile: int = setting(512, "512 or 1024", ge=32, le=8192)
     """Side in px of the tiles that the finished model cuts an image into."""
-    batch_size: int = _field(4, "4 on a CPU, 8 to 32 on a GPU", ge=2, le=4096)
+    batch_size: int = setting(4, "4 on a CPU, 8 to 32 on a GPU", ge=2, le=4096)
     """Crops a step; halved, with a warning, when memory does not suffice."""
-    minutes: float = _field(5.0, "2 to 60", gt=0)
+    minutes: float = setting(5.0, "2 to 60", gt=0)
     """Time budget of the steps; reading images and exporting the model come on top."""
-    max_steps: int | None = _field(None, "500 to 20000", ge=1)
+    max_steps: int | None = setting(None, "500 to 20000", ge=1)
     """Bound on the steps, if any; the budget that is used up first ends the training."""
-    foreground_crops: float = _field(1 / 3, "0.33", ge=0, le=1)
+    foreground_crops: float = setting(1 / 3, "0.33", ge=0, le=1)
     """Share of crops that are centred on one of the rarer classes, each of them equally often."""
 
-    lr: float = _field(1e-3, "1e-4 to 1e-3", gt=0, le=1)
+    lr: float = setting(1e-3, "1e-4 to 1e-3", gt=0, le=1)
     """AdamW's learning rate of the decoder and the head, at its highest."""
-    encoder_lr_scale: float = _field(0.1, "0.1", gt=0, le=1)
+    encoder_lr_scale: float = setting(0.1, "0.1", gt=0, le=1)
     """The encoder learns at this multiple of `lr` when its weights are pre-trained, else at `lr`."""
-    weight_decay: float = _field(1e-2, "1e-4 to 5e-2", ge=0)
+    weight_decay: float = setting(1e-2, "1e-4 to 5e-2", ge=0)
     """AdamW's, of the weights of convolutions and linear layers."""
-    warmup: float = _field(0.05, "0.02 to 0.1", ge=0, lt=1)
+    warmup: float = setting(0.05, "0.02 to 0.1", ge=0, lt=1)
     """Share of the budget over which the learning rate rises, before it falls along a cosine."""
-    gradient_norm: float = _field(1.0, "1", gt=0)
+    gradient_norm: float = setting(1.0, "1", gt=0)
     """Gradients longer than this (L2, over all weights) are shortened to it."""
-    ema_decay: float = _field(0.99, "0.99 for hundreds of steps, 0.999 for ten thousand", ge=0, lt=1)
+    ema_decay: float = setting(0.99, "0.99 for hundreds of steps, 0.999 for ten thousand", ge=0, lt=1)
     """Of the moving average of the weights, which is the result; smaller during the first steps."""
-    class_weight_cap: float = _field(3.0, "1 (all equal) to 10", ge=1)
+    class_weight_cap: float = setting(3.0, "1 (all equal) to 10", ge=1)
     """How many times more a pixel of a rare class may count than one of the most frequent class."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the arithmetic; `auto`: bfloat16 on a GPU, and on a CPU with AMX; else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: the first GPU there is, else the CPU."""
-    threads: int | None = _field(None, "the number of cores", ge=1)
+    threads: int | None = setting(None, "the number of cores", ge=1)
     """CPU threads of the arithmetic; unset: torch decides."""
-    workers: int | None = _field(None, "0 on a CPU, 4 to 8 with a GPU", ge=0)
+    workers: int | None = setting(None, "0 on a CPU, 4 to 8 with a GPU", ge=0)
     """Processes that prepare crops; unset: none on a CPU, up to eight with a GPU."""
-    memory_mb: int = _field(2048, "1024 to 16384", ge=0)
+    memory_mb: int = setting(2048, "1024 to 16384", ge=0)
     """Decoded images kept in memory, in MiB; the others are mapped from disk."""
-    checkpoint_seconds: float = _field(30.0, "30 to 300", ge=0)
+    checkpoint_seconds: float = setting(30.0, "30 to 300", ge=0)
     """Between two checkpoints: what a killed training loses at most."""
-    seed: int = _field(0, ge=0)
+    seed: int = setting(0, ge=0)
     """Same seed, data, configuration and machine: same model, as far as `max_steps` and not time ends it."""
 
     @model_validator(mode="after")

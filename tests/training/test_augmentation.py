@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.augmentation import Augmenter
-from training.config import Augmentation
+from training.augmentation.augmenter import Augmenter
+from training.augmentation.config import Augmentation
 
 pytestmark = pytest.mark.fast
 STILL = {"contrast": 0, "brightness": 0, "gamma": 0, "noise": 0, "shot_noise": 0, "blur": 0}

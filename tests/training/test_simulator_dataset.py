@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from training.commands import simulate as command
 from training.data.masks import read_mask
 from training.data.names import group_of, parse_name
-from training.simulator import commands, simulate, write_dataset
+from training.simulator import simulate, write_dataset
 from training.simulator.config import SimulatorConfig
 from training.simulator.dataset import BadDataset
 
@@ -66,8 +67,8 @@ def test_more_frames_than_images_are_refused(tmp_path: Path) -> None:
 
 def test_the_command_writes_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parser = argparse.ArgumentParser()
-    commands.add_arguments(parser)
+    command.add_arguments(parser)
     asked = ["--out", str(tmp_path), "--count", "1", "--scene", "powder", "--size", "128x96"]
-    assert commands.run(parser.parse_args(asked)) == 0
+    assert command.run(parser.parse_args(asked)) == 0
     assert "1 images of matrix, particle" in capsys.readouterr().out
     assert read_mask(tmp_path / "masks/0001.png").shape == (96, 128)

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from model_zoo.card import Normalisation
 from model_zoo.errors import SRPUError
 from model_zoo.normalisation import normalise
-from training.augmentation import Augmenter
+from training.augmentation.augmenter import Augmenter
 from training.config import TrainingConfig
 from training.data.manifest import IGNORE_INDEX, Sample
 from training.data.samples import BadSample, read_stack, read_truth

@@ -13,7 +13,7 @@ import albumentations as A
 import numpy as np
 from numpy.typing import NDArray
 
-from training import config as settings
+from training.augmentation.config import Augmentation
 
 _SMALLEST_BLUR = 0.3  # px; below it a Gaussian is the identity
 
@@ -21,7 +21,7 @@ _SMALLEST_BLUR = 0.3  # px; below it a Gaussian is the identity
 class Augmenter:
     """Changes crops as `config` says; the same seed makes the same change."""
 
-    def __init__(self, config: settings.Augmentation) -> None:
+    def __init__(self, config: Augmentation) -> None:
         self._config = config
         self._changes = A.Compose(list(_transforms(config)) if config.enabled else [])
 
@@ -41,7 +41,7 @@ class Augmenter:
         return _with_noise(frames, self._config, rng), np.ascontiguousarray(changed["mask"])
 
 
-def _transforms(config: settings.Augmentation) -> list[Any]:
+def _transforms(config: Augmentation) -> list[Any]:
     strongest_gamma = 1 - config.gamma
     transforms: list[Any] = [A.SquareSymmetry(p=1.0)] if config.orientation else []
     transforms.append(
@@ -60,7 +60,7 @@ def _transforms(config: settings.Augmentation) -> list[Any]:
 
 
 def _with_noise(
-    image: NDArray[np.float32], config: settings.Augmentation, rng: np.random.Generator
+    image: NDArray[np.float32], config: Augmentation, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     variance = np.zeros_like(image)
     if rng.random() < config.probability:

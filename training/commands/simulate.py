@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from training.commands.command import Command
 from training.simulator.config import SCENES, SimulatorConfig
 from training.simulator.dataset import write_dataset
 
@@ -53,3 +54,6 @@ def _size(text: str) -> tuple[int, int]:
     if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= 64):
         raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 640x480, at least 64 px each way")
     return int(height), int(width)
+
+
+COMMAND = Command("simulate", "write a folder of simulated micrographs", add_arguments, run)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
 from pydantic import BaseModel
-from tqdm import tqdm
 
+from training.commands.command import Bar, Command, add_json_argument
 from training.data.check import CheckSummary, check_manifests
 from training.data.classes_file import find_classes_file, read_classes
 from training.data.findings import Findings
@@ -79,7 +78,7 @@ def add_index_arguments(parser: argparse.ArgumentParser) -> None:
 def index(options: argparse.Namespace) -> int:
     """Index, tell what was found and what is wrong; returns the exit code."""
     findings = Findings()
-    with _Bar() as report:
+    with Bar() as report:
         summary = _indexed(options, options.out, findings, report)
         shared = None
         if options.generate_all:
@@ -112,7 +111,7 @@ def split(options: argparse.Namespace) -> int:
     """Split, and tell what is in the parts; returns the exit code."""
     findings = Findings()
     out = options.out or options.index.parent
-    with _Bar() as report:
+    with Bar() as report:
         summary = split_index(options.index, out, _split_options(options), findings, report)
     _tell(options, {"split": summary, "out": str(out)}, findings, split_lines(summary, out))
     return 0
@@ -131,7 +130,7 @@ def add_stats_arguments(parser: argparse.ArgumentParser) -> None:
 def stats(options: argparse.Namespace) -> int:
     """Measure a part, write the numbers, and tell them; returns the exit code."""
     findings = Findings()
-    with _Bar() as report:
+    with Bar() as report:
         measured = measure(
             read_samples(options.manifest),
             read_class_infos(options.manifest),
@@ -156,7 +155,7 @@ def add_check_arguments(parser: argparse.ArgumentParser) -> None:
 def check(options: argparse.Namespace) -> int:
     """Check manifests or folders; returns 1 when there are errors."""
     findings = Findings()
-    with _Bar() as report:
+    with Bar() as report:
         if options.manifest:
             summary = check_manifests(options.manifest, findings, report, options.workers)
         else:
@@ -238,32 +237,7 @@ def _add_split_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_shared_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workers", type=int, default=0, help="threads that read (default: one per core)")
-    parser.add_argument("--json", action="store_true", help="print one line of JSON")
-
-
-class _Bar:
-    """A progress bar where somebody watches, nothing elsewhere."""
-
-    def __enter__(self) -> Callable[[str, int, int], None]:
-        self._bar: Any = None
-        return self._report
-
-    def __exit__(self, *_: object) -> None:
-        self._close()
-
-    def _report(self, what: str, done: int, total: int) -> None:
-        if self._bar is None or self._bar.desc.rstrip(": ") != what:
-            self._close()
-            self._bar = tqdm(
-                desc=what, total=total or None, unit=" images", disable=not sys.stderr.isatty(), leave=False
-            )
-            self._bar.desc = what if self._bar.disable else self._bar.desc
-        self._bar.update(done - self._bar.n)
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+    add_json_argument(parser, "what was found")
 
 
 def _tell(options: argparse.Namespace, results: dict[str, Any], findings: Findings, lines: list[str]) -> None:
@@ -283,10 +257,11 @@ def _tell(options: argparse.Namespace, results: dict[str, Any], findings: Findin
     print("\n".join(lines))
 
 
-COMMANDS = (
-    ("index", "list the images and masks of folders", INDEX_EXAMPLES, add_index_arguments, index),
-    ("split", "split an index into train, val and test", SPLIT_EXAMPLES, add_split_arguments, split),
-    ("stats", "measure intensities, classes and sizes", STATS_EXAMPLES, add_stats_arguments, stats),
-    ("check", "tell whether a dataset is fit to be learnt from", CHECK_EXAMPLES, add_check_arguments, check),
+INDEX = Command("index", "list the images and masks of folders", add_index_arguments, index, INDEX_EXAMPLES)
+SPLIT = Command(
+    "split", "split an index into train, val and test", add_split_arguments, split, SPLIT_EXAMPLES
 )
-"""Name, what it does, examples, its arguments, and the function that runs it."""
+STATS = Command("stats", "measure intensities, classes and sizes", add_stats_arguments, stats, STATS_EXAMPLES)
+CHECK = Command(
+    "check", "tell whether a dataset is fit to be learnt from", add_check_arguments, check, CHECK_EXAMPLES
+)

@@ -1,0 +1,1 @@
+"""Random changes of crops: settings (`config`) and what makes them (`augmenter`)."""

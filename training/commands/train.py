@@ -1,0 +1,69 @@
+"""`python -m training train`: a manifest in, a model out."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from training.commands.command import Command, add_json_argument, add_parent_argument, percent
+from training.config import load_config, presets
+from training.data.manifest import Manifest
+from training.progress import Progress, ProgressFile
+
+EXAMPLES = """examples:
+  python -m training train --manifest data/manifest.json --out runs/first
+  python -m training train --manifest data/manifest.json --out runs/second \\
+      --preset gpu --set minutes=20 encoder=resnet50 augmentation.noise=0.05
+
+A killed training goes on where it was when the same command is given again.
+The folder then holds model.safetensors, model.onnx, card.json and tensorboard/."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of `train`."""
+    parser.add_argument("--manifest", type=Path, required=True, help="JSON: classes, images, masks, groups")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run, made if need be")
+    parser.add_argument(
+        "--preset", default="default", help=f"{', '.join(presets())}, or a YAML file (default: default)"
+    )
+    parser.add_argument(
+        "--set",
+        dest="overrides",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings on top of the preset",
+    )
+    add_json_argument(parser, "the model's card")
+    add_parent_argument(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Train and say what came out; returns the exit code."""
+    config = load_config(options.preset, options.overrides)
+    manifest = Manifest.read(options.manifest)
+    options.out.mkdir(parents=True, exist_ok=True)
+    progress = ProgressFile(options.out)
+    progress(Progress(stage="read", message="starting"))
+    from training.supervised import train
+
+    card = train(manifest, config, options.out, progress)
+    if options.json:
+        print(card.model_dump_json())
+        return 0
+    found = card.metrics
+    print(
+        f"{options.out}: {found['steps']} steps in {found['seconds']:.0f} s on "
+        f"{card.training_images} images; mIoU on {found['train_images_scored']} of them "
+        f"{percent(found['train_miou'])}."
+    )
+    return 0
+
+
+def folder(options: argparse.Namespace) -> Path:
+    """Where `train` leaves error.json."""
+    return Path(options.out)
+
+
+COMMAND = Command("train", "train a model on a manifest", add_arguments, run, EXAMPLES, folder)
