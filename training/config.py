@@ -53,6 +53,11 @@ class TrainingConfig(SettingsBlock):
     augmentation: Augmentation = Augmentation()
     """Random changes of the crops."""
 
+    mode: Literal["auto", "scratch", "finetune_frozen", "finetune_differential"] = "auto"
+    """`scratch`: random weights, one rate. `finetune_frozen`: only decoder and head learn.
+    `finetune_differential`: the encoder learns too, its lower layers the slowest. `auto`:
+    `finetune_differential` where pre-trained weights were loaded, else `scratch`."""
+
     crop: int = setting(256, "256 or 512", ge=32, le=4096)
     """Side of a training crop in px; a multiple of the network's stride, 32 as a rule."""
     tile: int = setting(512, "512 or 1024", ge=32, le=8192)

@@ -6,14 +6,15 @@ import argparse
 from pathlib import Path
 
 from training.commands.command import Command, add_json_argument, add_parent_argument, percent
-from training.config import load_config, presets
+from training.commands.training_options import add_training_options, overrides_of
+from training.config import load_config
 from training.data.manifest import Manifest
 from training.progress import Progress, ProgressFile
 
 EXAMPLES = """examples:
   python -m training train --manifest data/manifest.json --out runs/first
   python -m training train --manifest data/manifest.json --out runs/second \\
-      --preset gpu --set minutes=20 encoder=resnet50 augmentation.noise=0.05
+      --preset gpu --minutes 20 --encoder resnet50 --set augmentation.noise=0.05
 
 A killed training goes on where it was when the same command is given again.
 The folder then holds model.safetensors, model.onnx, card.json and tensorboard/."""
@@ -23,25 +24,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `train`."""
     parser.add_argument("--manifest", type=Path, required=True, help="JSON: classes, images, masks, groups")
     parser.add_argument("--out", type=Path, required=True, help="folder of the run, made if need be")
-    parser.add_argument(
-        "--preset", default="default", help=f"{', '.join(presets())}, or a YAML file (default: default)"
-    )
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        help="settings on top of the preset",
-    )
+    add_training_options(parser)
     add_json_argument(parser, "the model's card")
     add_parent_argument(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Train and say what came out; returns the exit code."""
-    config = load_config(options.preset, options.overrides)
+    config = load_config(options.preset, overrides_of(options))
     manifest = Manifest.read(options.manifest)
     options.out.mkdir(parents=True, exist_ok=True)
     progress = ProgressFile(options.out)
