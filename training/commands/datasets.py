@@ -12,26 +12,22 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from training.commands.command import Bar, Command, add_json_argument
+from training.commands.folder_options import add_folder_options, classes_of, folders_of, index_options_of
 from training.data.check import CheckSummary, check_manifests
-from training.data.classes_file import find_classes_file, read_classes
 from training.data.findings import Findings
 from training.data.index import (
     LABELED_NAME,
     UNLABELED_NAME,
-    IndexOptions,
     IndexSummary,
     build_index,
 )
 from training.data.manifest import Part
 from training.data.manifest_stream import read_class_infos, read_samples
-from training.data.mask_formats import MaskFormat
-from training.data.names import compile_pattern
-from training.data.scan import Folders
 from training.data.split import SplitOptions, read_test_keys, split_index
 from training.data.statistics import STATISTICS_NAME, measure
 from training.data.tables import index_lines, split_lines, statistics_lines
 
-RAW, LABELED, OUT = Path("data/raw"), Path("data/labeled"), Path("data")
+OUT = Path("data")
 FOUND_ERRORS = 1
 
 INDEX_EXAMPLES = """examples:
@@ -65,7 +61,7 @@ Exit code 1 when there are errors, 0 when there are none or only warnings."""
 
 def add_index_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `index`."""
-    _add_folder_arguments(parser)
+    add_folder_options(parser)
     parser.add_argument(
         "--out", type=Path, default=OUT, help=f"folder for the two JSON files (default {OUT})"
     )
@@ -147,7 +143,7 @@ def stats(options: argparse.Namespace) -> int:
 def add_check_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `check`."""
     parser.add_argument("--manifest", type=Path, nargs="+", help="an index, or all parts of a split")
-    _add_folder_arguments(parser)
+    add_folder_options(parser)
     parser.add_argument("--input-depth", type=int, default=1, help=argparse.SUPPRESS)
     _add_shared_arguments(parser)
 
@@ -176,26 +172,9 @@ def _checked_folders(options: argparse.Namespace, findings: Findings, report: An
 
 
 def _indexed(options: argparse.Namespace, out: Path, findings: Findings, report: Any) -> IndexSummary:
-    folders = _folders(options)
-    path = options.classes or find_classes_file(
-        *(folder for folder in (folders.labeled, folders.raw) if folder is not None)
-    )
-    asked = IndexOptions(
-        pattern=compile_pattern(options.pattern) if options.pattern else None,
-        input_depth=options.input_depth,
-        mask_format=options.mask_format,
-        tolerance=options.tolerance,
-        near_duplicates=not options.no_near_duplicates,
-        workers=options.workers,
-    )
-    return build_index(folders, read_classes(path) if path else None, out, asked, findings, report)
-
-
-def _folders(options: argparse.Namespace) -> Folders:
-    """What was asked for; the default folders only where neither was named."""
-    if options.raw is None and options.labeled is None:
-        return Folders(*(folder if folder.is_dir() else None for folder in (RAW, LABELED)))
-    return Folders(options.raw, options.labeled)
+    folders = folders_of(options)
+    asked = index_options_of(options, options.input_depth)
+    return build_index(folders, classes_of(options, folders), out, asked, findings, report)
 
 
 def _split_options(options: argparse.Namespace) -> SplitOptions:
@@ -204,26 +183,6 @@ def _split_options(options: argparse.Namespace) -> SplitOptions:
         path, _, name = str(options.test_from).partition(".json:")
         test_keys = read_test_keys(Path(f"{path}.json" if name else options.test_from), name or None)
     return SplitOptions(options.val, options.test, options.seed, test_keys)
-
-
-def _add_folder_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--raw", type=Path, help=f"folder of images (default {RAW} where neither is given)")
-    parser.add_argument(
-        "--labeled", type=Path, help=f"folder of masks, or of images/ and masks/ (default {LABELED})"
-    )
-    parser.add_argument(
-        "--classes", type=Path, help="classes.json or .yaml (default: looked for in and above the folders)"
-    )
-    parser.add_argument("--mask-format", choices=get_args(MaskFormat), default="auto", help="(default: auto)")
-    parser.add_argument(
-        "--tolerance",
-        type=float,
-        default=0.0,
-        metavar="D",
-        help="colours within this RGB distance (0 to 442) count as the nearest class's (default 0: exact)",
-    )
-    parser.add_argument("--pattern", help="regular expression with (?P<sequence>…) and (?P<frame>…)")
-    parser.add_argument("--no-near-duplicates", action="store_true", help="do not look for them")
 
 
 def _add_split_arguments(parser: argparse.ArgumentParser) -> None:
