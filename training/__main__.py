@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from model_zoo.errors import SRPUError
-from training.commands import datasets, evaluate, simulate, train
+from training.commands import datasets, evaluate, pipeline, simulate, train
 from training.commands.command import Command
 from training.progress import clear_error, write_error
 
 COMMANDS = (
+    pipeline.COMMAND,
     datasets.INDEX,
     datasets.SPLIT,
     datasets.STATS,
