@@ -13,13 +13,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import model_zoo  # noqa: F401  lets torchvision be imported beside a CPU build of torch; no more of ours
+
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
-import model_zoo.torchvision_operators  # noqa: F401  torchvision beside a CPU build of torch; no more of ours
 import albumentations as A
 import cv2
 import numpy as np
@@ -73,7 +77,7 @@ def train(
 ) -> tuple[torch.nn.Module, int]:
     """The model after `seconds` of `clock`, and its number of steps."""
     torch.manual_seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
+    np.random.seed(seed)
     model = smp.Unet(encoder, encoder_weights=None, in_channels=3, classes=classes)
     if weights is not None:
         model.encoder.load_state_dict(load_file(weights))
@@ -111,7 +115,7 @@ def predict(model: torch.nn.Module, image: Path) -> np.ndarray:
 
 def main() -> None:
     """Train on a set's train part, segment its test part."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description="Train on a set's train part, segment its test part.")
     parser.add_argument("--set", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=12)
     parser.add_argument("--seed", type=int, default=0)
