@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import Field, ValidationError, model_validator
 
 from model_zoo.card import Normalisation
 from model_zoo.errors import SRPUError
 from training.augmentation.config import Augmentation
+from training.config_errors import sentences
 from training.settings_block import SettingsBlock, setting
 
-_PLAINER = {
-    "int_parsing": "a whole number",
-    "int_from_float": "a whole number",
-    "int_type": "a whole number",
-    "float_parsing": "a number",
-    "float_type": "a number",
-    "bool_parsing": "true or false",
-    "string_type": "a text",
-    "model_type": "a block of settings, such as {noise: 0.05}",
-    "dict_type": "a block of settings, such as {decoder_channels: [256, 128, 64, 32, 16]}",
-}  # pydantic's own words for these are a programmer's
-
+ENVIRONMENT_PREFIX = "SRPU_TRAINING__"
+"""`SRPU_TRAINING__AUGMENTATION__NOISE=0.05` sets `augmentation.noise`."""
+COMMAND_LINE = "command line"
 PRESETS = Path(__file__).parent / "presets"
 
 
 class BadConfig(SRPUError):
     """A training configuration that cannot be used; the message has one sentence per field."""
+
+
+Mode = Literal["scratch", "finetune_frozen", "finetune_differential"]
+"""How a training treats the encoder."""
 
 
 class TrainingConfig(SettingsBlock):
@@ -53,10 +48,12 @@ class TrainingConfig(SettingsBlock):
     augmentation: Augmentation = Augmentation()
     """Random changes of the crops."""
 
-    mode: Literal["auto", "scratch", "finetune_frozen", "finetune_differential"] = "auto"
+    mode: Literal["auto", Mode] = "auto"
     """`scratch`: random weights, one rate. `finetune_frozen`: only decoder and head learn.
-    `finetune_differential`: the encoder learns too, its lower layers the slowest. `auto`:
+    `finetune_differential`: a pre-trained encoder learns too, more slowly. `auto`:
     `finetune_differential` where pre-trained weights were loaded, else `scratch`."""
+    unfreeze_at: float | None = setting(None, "0.3", ge=0, le=1)
+    """Share of the budget after which a frozen encoder learns too; unset: never."""
 
     crop: int = setting(256, "256 or 512", ge=32, le=4096)
     """Side of a training crop in px; a multiple of the network's stride, 32 as a rule."""
@@ -75,6 +72,8 @@ class TrainingConfig(SettingsBlock):
     """AdamW's learning rate of the decoder and the head, at its highest."""
     encoder_lr_scale: float = setting(0.1, "0.1", gt=0, le=1)
     """The encoder learns at this multiple of `lr` when its weights are pre-trained, else at `lr`."""
+    layer_decay: float = setting(1.0, "1 for convolutions, 0.65 to 0.9 for vision transformers", gt=0, le=1)
+    """Each block of a pre-trained encoder learns at this multiple of the rate of the block above it."""
     weight_decay: float = setting(1e-2, "1e-4 to 5e-2", ge=0)
     """AdamW's, of the weights of convolutions and linear layers."""
     warmup: float = setting(0.05, "0.02 to 0.1", ge=0, lt=1)
@@ -102,6 +101,25 @@ class TrainingConfig(SettingsBlock):
     """Same seed, data, configuration and machine: same model, as far as `max_steps` and not time ends it."""
 
     @model_validator(mode="after")
+    def _mode_has_its_weights(self) -> TrainingConfig:
+        if self.mode == "scratch" and self.weights != "none":
+            raise ValueError(
+                f"`mode` is scratch, which begins with random weights, but `weights` is {self.weights}; set "
+                "`weights` to none, or `mode` to finetune_differential"
+            )
+        if self.mode.startswith("finetune") and self.weights == "none":
+            raise ValueError(
+                f"`mode` is {self.mode}, but `weights` is none, and a random encoder has nothing to keep; "
+                "set `weights` to imagenet or a file, or `mode` to scratch"
+            )
+        if self.unfreeze_at is not None and self.mode != "finetune_frozen":
+            raise ValueError(
+                f"`unfreeze_at` is {self.unfreeze_at}, but `mode` is {self.mode}, in which nothing is "
+                "frozen; set `mode` to finetune_frozen"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _depth_is_odd(self) -> TrainingConfig:
         if self.input_depth % 2 == 0:
             raise ValueError("`input_depth` must be odd, so that there is a middle frame; try 1, 3 or 5")
@@ -113,19 +131,48 @@ def presets() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in PRESETS.glob("*.yaml")))
 
 
-def load_config(preset: str = "default", overrides: Mapping[str, Any] | Sequence[str] = ()) -> TrainingConfig:
-    """The configuration of a preset (a name, or the path of a YAML file) with `overrides` on top.
+@dataclass(frozen=True)
+class Resolved:
+    """A configuration, and where its values come from."""
 
-    `overrides` are a mapping, nested or with dotted keys (`{"augmentation.noise": 0}`), or texts such as
-    `augmentation.noise=0`, whose values are read as YAML. Raises `BadConfig` with one sentence per problem.
+    config: TrainingConfig
+    origins: Mapping[str, str]
+    """By dotted name, of what is not a built-in default: `preset gpu`, the name of an environment variable,
+    or `command line`."""
+
+
+def load_config(
+    preset: str = "default",
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> TrainingConfig:
+    """The configuration of `resolve`, without its origins."""
+    return resolve(preset, overrides, environment).config
+
+
+def resolve(
+    preset: str = "default",
+    overrides: Mapping[str, Any] | Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Resolved:
+    """The preset (a name, or the path of a YAML file), the environment over it, and `overrides` over both.
+
+    Of `environment` the variables named `SRPU_TRAINING__…` count. `overrides` are a mapping, nested or with
+    dotted keys (`{"augmentation.noise": 0}`), or texts such as `augmentation.noise=0`; texts are read as
+    YAML. To ask for `mode: scratch` over a preset's weights is to ask for none. Raises `BadConfig` with one
+    sentence per problem.
     """
     values = _read_preset(preset)
-    for name, value in _pairs(overrides):
+    origins = dict.fromkeys(_leaves(values), f"preset {preset}")
+    for name, value, origin in _settings(overrides, environment or {}):
         _merge(values, name, value)
+        origins |= dict.fromkeys(_leaves({name: value}), origin)
+    if values.get("mode") == "scratch" and _strength(origins["mode"]) > _strength(origins.get("weights", "")):
+        values["weights"], origins["weights"] = "none", "mode: scratch"
     try:
-        return TrainingConfig.model_validate(values)
+        return Resolved(TrainingConfig.model_validate(values), origins)
     except ValidationError as error:
-        raise BadConfig(" ".join(_sentence(problem) for problem in error.errors())) from None
+        raise BadConfig(" ".join(sentences(error, TrainingConfig, origins))) from None
 
 
 def _read_preset(preset: str) -> dict[str, Any]:
@@ -145,18 +192,45 @@ def _read_preset(preset: str) -> dict[str, Any]:
     return values
 
 
-def _pairs(overrides: Mapping[str, Any] | Sequence[str]) -> Iterable[tuple[str, Any]]:
+def _settings(
+    overrides: Mapping[str, Any] | Sequence[str], environment: Mapping[str, str]
+) -> Iterator[tuple[str, Any, str]]:
+    """Dotted name, value and origin of each setting, the weakest first."""
+    for variable in sorted(environment):
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            name = variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
+            yield name, _yaml(environment[variable], f"{variable}={environment[variable]}"), variable
     if isinstance(overrides, Mapping):
-        yield from overrides.items()
+        yield from ((name, value, COMMAND_LINE) for name, value in overrides.items())
         return
     for text in overrides:
         name, separator, value = text.partition("=")
         if not separator or not name.strip():
             raise BadConfig(f"`{text}` sets nothing; write `name=value`, such as `minutes=2`.")
-        try:
-            yield name.strip(), yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise BadConfig(f"The value in `{text}` cannot be read; quote it as YAML would.") from None
+        yield name.strip(), _yaml(value, text), COMMAND_LINE
+
+
+def _yaml(value: str, text: str) -> Any:
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise BadConfig(f"The value in `{text}` cannot be read; quote it as YAML would.") from None
+
+
+def _strength(origin: str) -> int:
+    """The stronger wins: built-in default, preset, environment, command line."""
+    if origin == COMMAND_LINE:
+        return 3
+    return 2 if origin.startswith(ENVIRONMENT_PREFIX) else int(bool(origin))
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Dotted names of all that is set."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and name != "options":
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
 
 
 def _merge(values: dict[str, Any], name: str, value: Any) -> None:
@@ -171,40 +245,3 @@ def _merge(values: dict[str, Any], name: str, value: Any) -> None:
         values[first] = {**values[first], **value}
     else:
         values[first] = value
-
-
-def _sentence(problem: Mapping[str, Any]) -> str:
-    """What pydantic found, for people: `` `lr` is -1; it must be greater than 0; typical: 1e-4 to 1e-3. ``"""
-    path = [str(part) for part in problem["loc"]]
-    name = ".".join(path)
-    if problem["type"] == "extra_forbidden":
-        close = get_close_matches(name, _names(), n=1, cutoff=0.5)
-        hint = (
-            f"did you mean `{close[0]}`?" if close else f"there are {', '.join(TrainingConfig.model_fields)}."
-        )
-        return f"There is no setting `{name}`; {hint}"
-    message = str(problem["msg"])
-    if problem["type"] == "value_error":
-        return message.removeprefix("Value error, ") + "."
-    must = _PLAINER.get(problem["type"], message.removeprefix("Input should be "))
-    typical = _typical(path)
-    return f"`{name}` is {problem['input']!r}; it must be {must}{f'; typical: {typical}' if typical else ''}."
-
-
-def _names(model: type[BaseModel] = TrainingConfig, prefix: str = "") -> list[str]:
-    names = []
-    for name, info in model.model_fields.items():
-        names.append(prefix + name)
-        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
-            names += _names(info.annotation, f"{prefix}{name}.")
-    return names
-
-
-def _typical(path: Sequence[str]) -> str:
-    model: Any = TrainingConfig
-    info: FieldInfo | None = None
-    for part in path:
-        info = getattr(model, "model_fields", {}).get(part)
-        model = info.annotation if info else None
-    extra = info.json_schema_extra if info else None
-    return str(extra.get("typical", "")) if isinstance(extra, dict) else ""

@@ -21,7 +21,6 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from torch import nn
-from torch.optim.swa_utils import update_bn
 
 from model_zoo.architectures import build
 from model_zoo.card import ModelSpec, WeightsRecord
@@ -29,11 +28,12 @@ from model_zoo.errors import SRPUError
 from model_zoo.weights import load_or_random
 from training.budget import Budget
 from training.checkpoints import Checkpoints
-from training.config import BadConfig, TrainingConfig
+from training.config import BadConfig, Mode, TrainingConfig
 from training.data.dataset import LabelledImages, TrainingCrops, loader
 from training.data.manifest import Manifest
 from training.learner import Learner, TrainingDiverged
 from training.losses import DiceCrossEntropy, class_weights
+from training.norms import settle_norms
 from training.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ def _fit(job: Job, images: LabelledImages, batch_size: int) -> tuple[Learner, We
         job.config,
         Budget(job.config.minutes, job.config.max_steps),
         job.report,
-        pretrained=checkpoints.weights.loaded != "none",
+        mode=_mode(job.config, checkpoints.weights),
     )
     if saved is not None:
         learner.on_load_checkpoint(saved)
@@ -165,15 +165,23 @@ def _run(
 
 
 def _settle_norms(job: Job, images: LabelledImages, learner: Learner, batch_size: int) -> None:
-    """Measure the batch norms' statistics anew for the averaged weights, on the crops that would come next.
-
-    They belong to the weights they were measured with, and lag behind an average of them (Izmailov et al.,
-    Averaging Weights Leads to Wider Optima, 2018): after few steps that costs most of the score.
-    """
+    """On the crops that would come next."""
     device = _device(job.config)
     crops = loader(TrainingCrops(images, job.config), batch_size, 0, lambda: learner.seen, pin_memory=False)
     torch.manual_seed(job.config.seed)  # of dropout
-    update_bn(islice(crops, _NORM_BATCHES), learner.average.module.to(device), torch.device(device))
+    average: nn.Module = learner.average.module.to(device)
+    settle_norms(average, islice(crops, _NORM_BATCHES), encoder_too=not learner.encoder_is_frozen)
+
+
+def _mode(config: TrainingConfig, weights: WeightsRecord) -> Mode:
+    if config.mode == "auto":
+        return "scratch" if weights.loaded == "none" else "finetune_differential"
+    if config.mode != "scratch" and weights.loaded == "none":
+        raise BadConfig(
+            f"`mode` is {config.mode}, but the weights it would keep could not be had, so nothing was "
+            f"trained; set `mode` to auto to go on without them. {weights.note}"
+        )
+    return config.mode
 
 
 def _device(config: TrainingConfig) -> Literal["cpu", "cuda"]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from model_zoo.errors import SRPUError
 from training.budget import Budget, learning_rate_factor
-from training.config import TrainingConfig
+from training.config import Mode, TrainingConfig
+from training.parameter_groups import parameter_groups
 from training.progress import Progress
 
 _SMOOTHING = 0.95  # of the loss that is reported
@@ -37,7 +38,7 @@ class Learner(LightningModule):
         config: TrainingConfig,
         budget: Budget,
         report: Callable[[Progress], None],
-        pretrained: bool,
+        mode: Mode,
     ) -> None:
         super().__init__()
         self.network = _channels_last(network)
@@ -52,14 +53,23 @@ class Learner(LightningModule):
         """Crops that were learnt from."""
         self.smoothed_loss: float | None = None
         self._report = report
-        self._pretrained = pretrained
+        self.mode = mode
+        self._frozen = False
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        groups = parameter_groups(self.network, self.config, self._pretrained)
+        groups = parameter_groups(self.network, self.config, self.mode != "scratch")
         return torch.optim.AdamW(groups, lr=self.config.lr)
+
+    @property
+    def encoder_is_frozen(self) -> bool:
+        """Whether the encoder stays as it is at this step: neither learns nor measures norms."""
+        until = self.config.unfreeze_at
+        waits = until is None or self.budget.fraction(self.steps) < until
+        return self.mode == "finetune_frozen" and waits
 
     def on_train_start(self) -> None:
         self.budget.start()
+        self._freeze(self.encoder_is_frozen)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         torch.manual_seed(self.config.seed * 1_000_003 + self.steps)
@@ -67,6 +77,8 @@ class Learner(LightningModule):
         factor = learning_rate_factor(self.budget.fraction(self.steps + 0.5), self.config.warmup)
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = group["full_lr"] * factor
+        if self._frozen and not self.encoder_is_frozen:
+            self._freeze(False)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         images, truth = batch
@@ -108,6 +120,12 @@ class Learner(LightningModule):
         self.steps, self.seen, self.smoothed_loss = saved["steps"], saved["seen"], saved["loss"]
         self.budget.earlier = saved["elapsed"]
 
+    def _freeze(self, frozen: bool) -> None:
+        encoder: nn.Module = self.network.get_submodule("encoder")
+        encoder.requires_grad_(not frozen)
+        encoder.train(not frozen)
+        self._frozen = frozen
+
     def _progress(self, fraction: float) -> Progress:
         left = self.budget.remaining(self.steps)
         return Progress(
@@ -137,28 +155,6 @@ def exponential_average(decay: float) -> Callable[[Any, Any, Any], None]:
             torch._foreach_copy_(list(averages), list(current))
 
     return update
-
-
-def parameter_groups(network: nn.Module, config: TrainingConfig, pretrained: bool) -> list[dict[str, Any]]:
-    """AdamW's groups: encoder and rest, weights that decay and those (biases, norms) that do not.
-
-    A pre-trained encoder learns more slowly than the head, which knows nothing yet; a random one does not.
-    """
-    encoder_lr = config.lr * (config.encoder_lr_scale if pretrained else 1.0)
-    groups = []
-    for is_encoder, lr in ((True, encoder_lr), (False, config.lr)):
-        for decays in (True, False):
-            parameters = list(_parameters(network, is_encoder, decays))
-            if parameters:
-                decay = config.weight_decay if decays else 0.0
-                groups.append({"params": parameters, "lr": lr, "full_lr": lr, "weight_decay": decay})
-    return groups
-
-
-def _parameters(network: nn.Module, of_encoder: bool, that_decay: bool) -> Iterator[nn.Parameter]:
-    for name, parameter in network.named_parameters():
-        if name.startswith("encoder.") == of_encoder and (parameter.ndim > 1) == that_decay:
-            yield parameter
 
 
 def _channels_last(network: nn.Module) -> nn.Module:

@@ -187,6 +187,7 @@ def _metrics(job: Job, images: LabelledImages, learner: Learner, card: ModelCard
 
     scored = evaluate(Predictor(card, load_engine(job.out, card, "auto", None)), some, "train", report)
     return {
+        "mode": learner.mode,
         "steps": learner.steps,
         "crops": learner.seen,
         "seconds": round(learner.budget.elapsed, 1),

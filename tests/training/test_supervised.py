@@ -21,7 +21,8 @@ from training.config import BadConfig, TrainingConfig, load_config
 from training.data.dataset import LabelledImages, TrainingCrops, loader
 from training.data.manifest import Manifest
 from training.evaluation import evaluate
-from training.learner import Learner, TrainingDiverged, exponential_average, parameter_groups
+from training.learner import Learner, TrainingDiverged, exponential_average
+from training.parameter_groups import parameter_groups
 from training.progress import Progress
 from training.supervised import NothingToTrainOn, train
 

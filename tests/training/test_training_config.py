@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.config import BadConfig, TrainingConfig, load_config, presets
+from training.config import BadConfig, TrainingConfig, load_config, presets, resolve
 
 pytestmark = pytest.mark.fast
 
@@ -86,3 +86,47 @@ def test_a_preset_file_that_is_none_is_refused(tmp_path: Path, content: str) -> 
     path.write_text(content)
     with pytest.raises(BadConfig, match=r"mine\.yaml"):
         load_config(str(path))
+
+
+def test_the_environment_is_stronger_than_the_preset_and_weaker_than_the_command_line() -> None:
+    environment = {
+        "SRPU_TRAINING__LR": "1e-4",
+        "SRPU_TRAINING__AUGMENTATION__NOISE": "0.01",
+        "SRPU_TRAINING__MINUTES": "9",
+        "SRPU_TRAINING": "{}",
+    }
+    found = resolve("test", ["minutes=3"], environment)
+    assert (found.config.lr, found.config.augmentation.noise, found.config.minutes) == (1e-4, 0.01, 3)
+    assert found.origins["lr"] == "SRPU_TRAINING__LR"
+    assert found.origins["augmentation.noise"] == "SRPU_TRAINING__AUGMENTATION__NOISE"
+    assert found.origins["minutes"] == "command line"
+    assert found.origins["encoder"] == "preset test"
+    assert "seed" not in found.origins
+
+
+def test_a_mistake_in_the_environment_names_the_variable() -> None:
+    with pytest.raises(BadConfig, match=r"`lr` is -1; .*\(It is set by SRPU_TRAINING__LR\.\)"):
+        load_config("test", environment={"SRPU_TRAINING__LR": "-1"})
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["mode=scratch", "weights=imagenet"],
+        ["mode=finetune_frozen", "weights=none"],
+        ["mode=finetune_differential", "weights=none"],
+        ["unfreeze_at=0.5"],
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_with_a_way_out(overrides: list[str]) -> None:
+    with pytest.raises(BadConfig, match=r"`mode`.*; set `(weights|mode)` to"):
+        load_config("quick", overrides)
+
+
+def test_who_asks_for_a_training_from_scratch_need_not_undo_the_presets_weights(tmp_path: Path) -> None:
+    assert load_config("quick", ["mode=scratch"]).weights == "none"
+    (tmp_path / "mine.yaml").write_text("mode: scratch\nweights: imagenet\n")
+    with pytest.raises(BadConfig, match="scratch"):
+        load_config(str(tmp_path / "mine.yaml"))
+    with pytest.raises(BadConfig, match="scratch"):
+        load_config(str(tmp_path / "mine.yaml"), environment={"SRPU_TRAINING__WEIGHTS": "imagenet"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from training.commands.command import Command, add_json_argument, add_parent_argument, percent
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train and say what came out; returns the exit code."""
-    config = load_config(options.preset, overrides_of(options))
+    config = load_config(options.preset, overrides_of(options), os.environ)
     manifest = Manifest.read(options.manifest)
     options.out.mkdir(parents=True, exist_ok=True)
     progress = ProgressFile(options.out)
