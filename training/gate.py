@@ -1,8 +1,7 @@
 """Champion or challenger: a paired bootstrap on the frozen holdout. Pure and seeded.
 
-Images of one group (a sequence, a specimen) are alike, so groups are what is drawn with replacement, not
-images (cluster bootstrap: Davison & Hinkley, Bootstrap Methods and their Application, 1997, section 3.8).
-Both models are scored on the same draws, so what makes an image hard for both cancels out.
+Both models are scored on the same draws of `training.bootstrap`, so what makes an image hard for both cancels
+out.
 """
 
 from __future__ import annotations
@@ -11,15 +10,13 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from model_zoo.card import Frozen
 from model_zoo.errors import SRPUError
 from training import metrics
+from training.bootstrap import RESAMPLES, Drawn, Interval, interval, resample, sum_units, units
 from training.evaluation import Evaluation
-
-Drawn = NDArray[np.float64]
 
 CONFIDENCE = 0.975
 """Share of the draws in which a class must have fallen, or the mean be lower, before we call it certain."""
@@ -29,13 +26,6 @@ TOLERANCE = 0.01
 
 class NotComparable(SRPUError):
     """Two evaluations that were not made with the same classes."""
-
-
-class Interval(Frozen):
-    """The 95 % interval of the draws (2.5th to 97.5th percentile)."""
-
-    low: float
-    high: float
 
 
 class ClassChange(Frozen):
@@ -82,7 +72,7 @@ def judge(
     challenger: Evaluation,
     min_images: int,
     seed: int,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     tolerance: float = TOLERANCE,
 ) -> Verdict:
     """Decide whether `challenger` replaces `champion`.
@@ -139,7 +129,8 @@ def _compare(
     champion: Evaluation, challenger: Evaluation, seed: int, resamples: int, tolerance: float
 ) -> Verdict:
     """All of the verdict but the decision."""
-    before, after, groups = _by_unit(champion, challenger)
+    unit, groups = units([image.group for image in challenger.images])
+    before, after = sum_units(champion.counts(), unit), sum_units(challenger.counts(), unit)
     common = Verdict(
         decision="promote",
         judged=False,
@@ -151,13 +142,12 @@ def _compare(
     )
     if champion.miou is None or challenger.miou is None:
         return common  # not one labelled pixel
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(len(before), np.full(len(before), 1 / len(before)), size=resamples)
-    changes = metrics.miou(_draw(drawn, after)) - metrics.miou(_draw(drawn, before))
+    drawn = resample(before, resamples, seed), resample(after, resamples, seed)
+    changes = metrics.miou(drawn[1]) - metrics.miou(drawn[0])
     return common.model_copy(
         update={
             "difference": challenger.miou - champion.miou,
-            "interval": _interval(changes),
+            "interval": interval(changes),
             "worse": _share_below(changes, 0.0),
             "clearly_worse": _share_below(changes, -tolerance),
             "classes": _by_class(challenger.classes, before, after, drawn, tolerance),
@@ -171,11 +161,11 @@ def _by_class(
     classes: Sequence[str],
     before: metrics.Counts,
     after: metrics.Counts,
-    drawn: NDArray[np.int64],
+    drawn: tuple[Drawn, Drawn],
     tolerance: float,
 ) -> dict[str, ClassChange]:
     scores_before, scores_after = (metrics.labelled_iou(counts.sum(axis=0)) for counts in (before, after))
-    changes = metrics.labelled_iou(_draw(drawn, after)) - metrics.labelled_iou(_draw(drawn, before))
+    changes = metrics.labelled_iou(drawn[1]) - metrics.labelled_iou(drawn[0])
     # Where one unit holds all there is of a class, every draw says the same and proves nothing.
     telling = (before.sum(axis=2) > 0).sum(axis=0) > 1
     return {
@@ -195,40 +185,9 @@ def _class_change(
         champion=float(before),
         challenger=float(after),
         difference=float(after - before),
-        interval=_interval(changes),
+        interval=interval(changes),
         fell=telling and _share_below(changes, -tolerance) >= CONFIDENCE,
     )
-
-
-def _by_unit(champion: Evaluation, challenger: Evaluation) -> tuple[metrics.Counts, metrics.Counts, int]:
-    """Confusions (units, C, C) of both, summed over each unit to be drawn; and the number of groups.
-
-    A unit is a group, or an image where all images are of one group: draws of a single unit would all be
-    equal and any loss, however small, certain.
-    """
-    before, after = champion.counts(), challenger.counts()
-    names, unit = np.unique([image.group for image in challenger.images], return_inverse=True)
-    if len(names) == 1:
-        return before, after, 1
-    summed = [np.zeros((len(names), *after.shape[1:]), dtype=np.int64) for _ in range(2)]
-    for target, counts in zip(summed, (before, after), strict=True):
-        np.add.at(target, unit, counts)
-    return summed[0], summed[1], len(names)
-
-
-def _draw(drawn: NDArray[np.int64], counts: metrics.Counts) -> Drawn:
-    """Confusion of every draw: (draws, units) × (units, C, C) → (draws, C, C)."""
-    units, classes, _ = counts.shape
-    flat = drawn.astype(np.float64) @ counts.reshape(units, -1).astype(np.float64)
-    return flat.reshape(-1, classes, classes)
-
-
-def _interval(values: Drawn) -> Interval | None:
-    finite = values[~np.isnan(values)]
-    if finite.size == 0:
-        return None
-    low, high = np.quantile(finite, [1 - CONFIDENCE, CONFIDENCE])
-    return Interval(low=float(low), high=float(high))
 
 
 def _share_below(values: Drawn, bound: float) -> float:

@@ -1,4 +1,4 @@
-"""Segmentation scores, all from one confusion matrix. numpy only.
+"""Segmentation scores, all from counts that are summed first. numpy only.
 
 A matrix is summed over images before anything is divided, so a class that covers three pixels of one image
 does not weigh as much as one that fills another.
@@ -41,25 +41,67 @@ def iou(confusion: NDArray[Any]) -> Scores:
 
     NaN for a class that occurs neither in the truth nor in the prediction.
     """
-    counts = np.asarray(confusion, dtype=np.float64)
-    hits = np.diagonal(counts, axis1=-2, axis2=-1)
-    union = counts.sum(axis=-1) + counts.sum(axis=-2) - hits
-    scores: Scores = np.divide(hits, union, out=np.full(hits.shape, np.nan), where=union > 0)
-    return scores
+    hits, truth, predicted = _margins(confusion)
+    return ratio(hits, truth + predicted - hits)
 
 
 def labelled_iou(confusion: NDArray[Any]) -> Scores:
     """As `iou`, but NaN for every class without a pixel of truth: false alarms of a class nobody labelled
     already count against the classes they cover, and two models are compared over the same classes."""
-    scores = iou(confusion)
-    return np.where(np.asarray(confusion).sum(axis=-1) > 0, scores, np.nan)
+    return in_truth(iou(confusion), confusion)
 
 
 def miou(confusion: NDArray[Any]) -> Scores:
     """Mean IoU over the classes that occur in the truth: (…, C, C) → (…); NaN where none does."""
-    scores = labelled_iou(confusion)
+    return mean(labelled_iou(confusion))
+
+
+def dice(confusion: NDArray[Any]) -> Scores:
+    """Dice coefficient of each class, 2 |A ∩ B| / (|A| + |B|) (Dice, Ecology 26, 1945): (…, C, C) → (…, C).
+
+    In [0, 1], the F1 of its pixels; NaN for a class that occurs neither in the truth nor in the prediction.
+    """
+    hits, truth, predicted = _margins(confusion)
+    return ratio(2 * hits, truth + predicted)
+
+
+def precision(confusion: NDArray[Any]) -> Scores:
+    """Share of the pixels predicted as a class that are of it: (…, C, C) → (…, C); NaN where none is."""
+    hits, _, predicted = _margins(confusion)
+    return ratio(hits, predicted)
+
+
+def recall(confusion: NDArray[Any]) -> Scores:
+    """Share of a class's pixels that are found: (…, C, C) → (…, C); NaN for a class without any."""
+    hits, truth, _ = _margins(confusion)
+    return ratio(hits, truth)
+
+
+def accuracy(confusion: NDArray[Any]) -> Scores:
+    """Share of the pixels that are right: (…, C, C) → (…); NaN without pixels."""
+    hits, truth, _ = _margins(confusion)
+    return ratio(hits.sum(axis=-1), truth.sum(axis=-1))
+
+
+def in_truth(scores: NDArray[Any], confusion: NDArray[Any]) -> Scores:
+    """`scores` (…, C), but NaN for every class without a pixel of truth."""
+    return np.where(np.asarray(confusion).sum(axis=-1) > 0, scores, np.nan)
+
+
+def mean(scores: NDArray[Any]) -> Scores:
+    """Mean over the classes that have a score: (…, C) → (…); NaN where none has."""
     present = ~np.isnan(scores)
-    total = np.where(present, scores, 0.0).sum(axis=-1)
-    number = present.sum(axis=-1)
-    means: Scores = np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
-    return means
+    return ratio(np.where(present, scores, 0.0).sum(axis=-1), present.sum(axis=-1))
+
+
+def _margins(confusion: NDArray[Any]) -> tuple[Scores, Scores, Scores]:
+    """Of each class: pixels that are right, of the truth, and predicted."""
+    counts = np.asarray(confusion, dtype=np.float64)
+    return np.diagonal(counts, axis1=-2, axis2=-1), counts.sum(axis=-1), counts.sum(axis=-2)
+
+
+def ratio(part: NDArray[Any], whole: NDArray[Any]) -> Scores:
+    """`part / whole`, element by element; NaN where `whole` is 0."""
+    part, whole = np.asarray(part, dtype=np.float64), np.asarray(whole, dtype=np.float64)
+    ratio: Scores = np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    return ratio
