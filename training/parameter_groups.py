@@ -1,4 +1,4 @@
-"""Which weights learn how fast: the encoder's blocks and the head, weights that decay and those that don't."""
+"""Which weights learn how fast: blocks of the encoder and the head, weights that decay and those that do not."""
 
 from __future__ import annotations
 
