@@ -12,7 +12,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from model_zoo.card import Normalisation
 from model_zoo.errors import SRPUError
-from training.augmentation.config import Augmentation
+from training.augmentation.config import NO_AUGMENTATION, Augmentation
 from training.config_errors import sentences
 from training.settings_block import SettingsBlock, setting
 
@@ -47,6 +47,8 @@ class TrainingConfig(SettingsBlock):
     """How raw intensities become network input, in training and in serving."""
     augmentation: Augmentation = Augmentation()
     """Random changes of the crops."""
+    validation_augmentation: Augmentation = NO_AUGMENTATION
+    """Changes of the validation images before they are scored during training, the same each time."""
 
     mode: Literal["auto", Mode] = "auto"
     """`scratch`: random weights, one rate. `finetune_frozen`: only decoder and head learn.

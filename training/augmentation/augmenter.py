@@ -1,21 +1,40 @@
-"""Random changes of a crop that leave its truth true: orientation, contrast, noise, focus.
+"""Random changes of a crop that leave its truth true, in the order in which a microscope makes them.
 
-Contrast and brightness are set by hand at the microscope and change between days and detectors, so they
-are varied strongly. Counting noise is drawn from the Gaussian limit of Poisson's law (variance proportional
-to intensity): Poisson numbers themselves take longer to draw than all the other changes together.
+The specimen is bent and scanned (`geometry`), seen by one detector or another (`inversion`) through a beam
+(`focus`), disturbed by charge and stripes (`artefacts`), unevenly lit, counted (`noise`), amplified
+(`intensity`), and turned. Each change draws its random numbers from the seed and its own name: switching one
+off leaves the others as they were.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import zlib
+from collections.abc import Callable
 
-import albumentations as A
 import numpy as np
 from numpy.typing import NDArray
 
+from training.augmentation import artefacts, focus, geometry, intensity, noise
 from training.augmentation.config import Augmentation
 
-_SMALLEST_BLUR = 0.3  # px; below it a Gaussian is the identity
+Floats = NDArray[np.float32]
+Mask = NDArray[np.uint8]
+Change = Callable[[Floats, Augmentation, np.random.Generator], Floats]
+
+CHANGES: dict[str, Change] = {
+    "inversion": intensity.inversion,
+    "blur": focus.blur,
+    "defocus": focus.defocus,
+    "charging": artefacts.charging,
+    "curtaining": artefacts.curtaining,
+    "shading": intensity.shading,
+    "shot_noise": noise.shot_noise,
+    "noise": noise.noise,
+    "contrast": intensity.contrast,
+    "brightness": intensity.brightness,
+    "gamma": intensity.gamma,
+}
+"""Changes of intensities, in order; each is named as its strength and its probability are."""
 
 
 class Augmenter:
@@ -23,51 +42,50 @@ class Augmenter:
 
     def __init__(self, config: Augmentation) -> None:
         self._config = config
-        self._changes = A.Compose(list(_transforms(config)) if config.enabled else [])
+        self._chances = {
+            name: chance for name in ("elastic", "drift", *CHANGES) if (chance := config.chance(name)) > 0
+        }
 
-    def __call__(
-        self, image: NDArray[np.float32], truth: NDArray[np.uint8], seed: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """Change (D, H, W) in [0, 1] and its (H, W) truth alike; square, contiguous, and in [0, 1] again.
+    def __call__(self, image: Floats, truth: Mask, seed: int) -> tuple[Floats, Mask]:
+        """Change (D, H, W) in [0, 1] and its (H, W) truth alike: contiguous, and in [0, 1] again.
 
-        All frames of a stack get the same change, but noise of their own.
+        Frames of a stack are moved and toned alike; noise, charge and stripes are each frame's own. Sides are
+        swapped by a quarter turn. Magnification and copy-paste need more than the crop: the stream of crops
+        does them before (`training.data.dataset`).
         """
         if not self._config.enabled:
             return image, truth
-        self._changes.set_random_seed(seed)
-        changed = self._changes(image=np.ascontiguousarray(image.transpose(1, 2, 0)), mask=truth)
-        rng = np.random.default_rng(seed)
-        frames = np.ascontiguousarray(changed["image"].transpose(2, 0, 1))
-        return _with_noise(frames, self._config, rng), np.ascontiguousarray(changed["mask"])
+        happening = {name: rng for name in self._chances if (rng := self._drawn(name, seed)) is not None}
+        stack, truth = self._moved(image, truth, happening)
+        for name, change in CHANGES.items():
+            if name in happening:
+                stack = change(stack, self._config, happening[name])
+        if stack is not image:
+            stack = np.clip(stack, 0, 1, out=stack)
+        if self._config.orientation:
+            stack, truth = geometry.turned(stack, truth, _generator("orientation", seed))
+        return stack, truth
+
+    def _drawn(self, name: str, seed: int) -> np.random.Generator | None:
+        """Random numbers for a change that happens."""
+        rng = _generator(name, seed)
+        return rng if rng.random() < self._chances[name] else None
+
+    def _moved(
+        self, image: Floats, truth: Mask, happening: dict[str, np.random.Generator]
+    ) -> tuple[Floats, Mask]:
+        """Bend and drift in one go: intensities are interpolated once."""
+        if not {"elastic", "drift"} & happening.keys():
+            return image, truth
+        shape = (truth.shape[0], truth.shape[1])
+        along_x: Floats = np.zeros((1, 1), np.float32)
+        along_y: Floats = along_x
+        if "elastic" in happening:
+            along_x, along_y = geometry.elastic(shape, self._config, happening["elastic"])
+        if "drift" in happening:
+            along_x = np.add(along_x, geometry.drift(shape, self._config, happening["drift"]))
+        return geometry.displaced(image, truth, along_x, along_y)
 
 
-def _transforms(config: Augmentation) -> list[Any]:
-    strongest_gamma = 1 - config.gamma
-    transforms: list[Any] = [A.SquareSymmetry(p=1.0)] if config.orientation else []
-    transforms.append(
-        A.RandomBrightnessContrast(
-            brightness_limit=config.brightness, contrast_limit=config.contrast, p=config.probability
-        )
-    )
-    transforms.append(
-        A.RandomGamma(gamma_limit=(100 * strongest_gamma, 100 / strongest_gamma), p=config.probability)
-    )
-    if config.blur > _SMALLEST_BLUR:
-        transforms.append(
-            A.GaussianBlur(sigma_limit=(_SMALLEST_BLUR, config.blur), blur_limit=0, p=config.probability)
-        )
-    return transforms
-
-
-def _with_noise(
-    image: NDArray[np.float32], config: Augmentation, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    variance = np.zeros_like(image)
-    if rng.random() < config.probability:
-        variance += np.float32(rng.uniform(0, config.shot_noise) ** 2) * image
-    if rng.random() < config.probability:
-        variance += np.float32(rng.uniform(0, config.noise) ** 2)
-    if not variance.any():
-        return image
-    noise = rng.standard_normal(image.shape, dtype=np.float32)
-    return np.clip(image + np.sqrt(variance) * noise, 0.0, 1.0)
+def _generator(name: str, seed: int) -> np.random.Generator:
+    return np.random.default_rng([seed, zlib.crc32(name.encode())])

@@ -2,7 +2,7 @@
 
 Yield follows 1 / cos θ of the local tilt (Goldstein et al., Scanning Electron Microscopy and X-Ray
 Microanalysis, 4th ed., ch. 3.6), which is what makes edges bright; hollows lose electrons to their
-walls; counts are Poisson. Charge is carried along the fast scan direction, x.
+walls; counts are Poisson. What charge and an ion beam add is in `artefacts`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 from training.simulator import config
+from training.simulator.artefacts import charging, curtains, shake
 from training.simulator.specimen import Surface
 from training.simulator.texture import smooth_noise
 
@@ -26,8 +26,6 @@ STEEPEST = 2.4
 """Largest 1 / cos θ: the escape depth bounds the yield of an edge."""
 HOLLOW = 3.0
 """Depth in px at which a hollow's yield has fallen to 1 / e."""
-TRAIL = 40.0
-"""Length in px over which a scan line remembers charge."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +94,9 @@ def acquire(
     signal = cv2.remap(emitted, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     charge = cv2.remap(surface.insulator, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
     classes = cv2.remap(surface.classes, x, y, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REFLECT)
-    signal += _charging(np.asarray(charge, np.float32), session.charging, rng)
+    signal += charging(np.asarray(charge, np.float32), session.charging, rng)
     if session.curtaining:
-        signal *= _curtains(size, session.curtaining, rng)
+        signal *= curtains(size, session.curtaining, rng)
     image = _detect(np.asarray(signal, np.float32), imaging, session, rng)
     return Scan(image, np.asarray(classes, np.uint8))
 
@@ -127,32 +125,9 @@ def _beam_positions(
     rows, columns = size
     time = np.arange(rows, dtype=np.float32)[:, None] / rows
     drift_x, drift_y = rng.uniform(-drift, drift, 2)
-    # Vibration is correlated from line to line.
-    shake = lfilter([math.sqrt(1 - 0.8**2)], [1, -0.8], rng.standard_normal((rows, 1)), axis=0)
-    x = np.arange(columns, dtype=np.float32)[None, :] + origin[1] + drift_x * time + jitter * shake
+    x = np.arange(columns, dtype=np.float32)[None, :] + origin[1] + drift_x * time + jitter * shake(rows, rng)
     y = np.arange(rows, dtype=np.float32)[:, None] + origin[0] + drift_y * time
     return np.asarray(x, np.float32), np.ascontiguousarray(np.broadcast_to(y, size), dtype=np.float32)
-
-
-def _charging(insulator: Floats, strength: float, rng: np.random.Generator) -> Floats:
-    """Charged bodies bloom, and darken what the beam scans after them, each line by another amount."""
-    if not strength or not insulator.any():
-        return np.zeros_like(insulator)
-    memory = math.exp(-1 / TRAIL)
-    trail = lfilter([1 - memory], [1, -memory], insulator, axis=1)
-    lines = 1 + 0.45 * rng.standard_normal((len(insulator), 1))
-    bloom = cv2.GaussianBlur(insulator, (0, 0), 5) + 0.6 * insulator
-    return np.asarray(strength * (0.8 * bloom * (0.5 + 0.5 * lines) - 1.6 * trail * lines), np.float32)
-
-
-def _curtains(size: tuple[int, int], amplitude: float, rng: np.random.Generator) -> Floats:
-    """Vertical stripes that fade downwards, as a focused ion beam leaves them; a factor about 1."""
-    rows, columns = size
-    stripes = sum(
-        weight * smooth_noise((1, columns), scale, rng) for scale, weight in ((2.5, 0.5), (9, 0.7), (40, 0.5))
-    )
-    fading = np.linspace(0.5, 1.2, rows, dtype=np.float32)[:, None]
-    return np.asarray(1 + amplitude * fading * stripes, np.float32)
 
 
 def _detect(signal: Floats, imaging: config.Imaging, session: Session, rng: np.random.Generator) -> Floats:
