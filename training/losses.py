@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.data.manifest import IGNORE_INDEX
+from training.ranks import summed_over_ranks
 
 
 class DiceCrossEntropy(nn.Module):
     """Weighted cross-entropy plus soft Dice over the classes a batch holds (Isensee et al., nnU-Net, 2021).
 
     Dice looks at each class by its overlap, whatever its area; cross-entropy gives every pixel a gradient.
+    Where several processes share a batch, both are those of the whole batch, in every process.
     """
 
     weights: Tensor
@@ -26,18 +27,37 @@ class DiceCrossEntropy(nn.Module):
         """`weights`: (C,), what a pixel of each class counts in the cross-entropy; see `class_weights`."""
         super().__init__()
         self.register_buffer("weights", torch.as_tensor(weights, dtype=torch.float32), persistent=False)
-        self.dice = smp.losses.DiceLoss(mode="multiclass", ignore_index=IGNORE_INDEX)
+        self.parts: dict[str, Tensor] = {}
+        """Terms of the last loss, for the record."""
 
     def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
         """Logits (N, C, H, W), truth int64 (N, H, W) with 255 = ignore → scalar; 0 where all is ignored."""
         logits = logits.float()  # sums over a million pixels need more digits than bfloat16 has
-        summed = F.cross_entropy(
+        classes = logits.shape[1]
+        labelled = truth != IGNORE_INDEX
+        known = truth.where(labelled, 0)
+        errors = F.cross_entropy(
             logits, truth, weight=self.weights, ignore_index=IGNORE_INDEX, reduction="sum"
         )
-        labelled = truth != IGNORE_INDEX
-        total = (self.weights[truth.where(labelled, 0)] * labelled).sum()
-        dice: Tensor = self.dice(logits, truth)
-        return summed / total.clamp_min(1e-6) + dice
+        total = (self.weights[known] * labelled).sum()
+        true = F.one_hot(known, classes).movedim(-1, 1) * labelled[:, None]
+        found = logits.softmax(dim=1) * labelled[:, None]
+        pixels = [_by_class(found * true), _by_class(found), _by_class(true)]
+        sums = summed_over_ranks(torch.cat([errors[None], total[None], *pixels]))
+        cross_entropy = sums[0] / sums[1].clamp_min(1e-6)
+        dice = _dice(*sums[2:].split(classes))
+        self.parts = {"cross_entropy": cross_entropy.detach(), "dice": dice.detach()}
+        return cross_entropy + dice
+
+
+def _by_class(pixels: Tensor) -> Tensor:
+    return pixels.sum(dim=(0, 2, 3), dtype=torch.float32)
+
+
+def _dice(hits: Tensor, found: Tensor, true: Tensor) -> Tensor:
+    """Mean over the classes, (C,) each, of 1 − Dice; 0 for a class without truth."""
+    scores = 2 * hits / (found + true).clamp_min(1e-7)
+    return ((1 - scores) * (true > 0)).mean()
 
 
 def class_weights(pixels: NDArray[Any], cap: float) -> NDArray[np.float64]:

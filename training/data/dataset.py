@@ -234,23 +234,33 @@ def _order(seed: int, round_number: int, count: int) -> NDArray[np.int64]:
 
 
 class Onward(Sampler[int]):
-    """start, start + 1, … without end; `start` is asked when a pass begins."""
+    """start + first, start + first + every, … without end; `start` is asked when a pass begins."""
 
-    def __init__(self, start: Callable[[], int]) -> None:
+    def __init__(self, start: Callable[[], int], first: int = 0, every: int = 1) -> None:
         self._start = start
+        self._first, self._every = first, every
 
     def __iter__(self) -> Iterator[int]:
-        return itertools.count(self._start())
+        return itertools.count(self._start() + self._first, self._every)
 
 
 def loader(
-    crops: TrainingCrops, batch_size: int, workers: int, start: Callable[[], int], pin_memory: bool
+    crops: TrainingCrops,
+    batch_size: int,
+    workers: int,
+    start: Callable[[], int],
+    pin_memory: bool,
+    first: int = 0,
+    every: int = 1,
 ) -> DataLoader[Any]:
-    """Batches of `crops` without end, from item `start()` on."""
+    """Batches of `crops` without end, from item `start()` on.
+
+    Where `every` processes share the stream, number `first` takes items first, first + every, … of it.
+    """
     return DataLoader(
         crops,
         batch_size=batch_size,
-        sampler=Onward(start),
+        sampler=Onward(start, first, every),
         num_workers=workers,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
