@@ -57,6 +57,9 @@ class Normalisation(Frozen):
     mean: float = 0.449
     """Subtracted after scaling to [0, 1]; 0.449 and 0.226 are ImageNet's means over its channels."""
     std: float = Field(default=0.226, gt=0)
+    info_bar: Literal["leave_out", "keep"] = "leave_out"
+    """`leave_out`: the microscope's bar below the picture does not count for the percentiles, is not learnt
+    from, and is answered as class 0; see `model_zoo.info_bar`."""
 
 
 class WeightsRecord(Frozen):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from model_zoo.card import Normalisation
 from model_zoo.errors import SRPUError
+from model_zoo.info_bar import info_bar_height
 
 _SAMPLE = 4_000_000  # values of a float image that its percentiles are estimated from
 _CHUNK = 2**24  # pixels counted at once: np.bincount widens each to 8 bytes
@@ -30,9 +31,9 @@ def normalise(stack: NDArray[Any], how: Normalisation) -> NDArray[np.float32]:
     `stack` is (D, H, W): uint8, uint16 or another unsigned integer, bool, or floating point. Returns
     a new float32 array of that shape. `percentile` maps the range between the two percentiles of the
     *whole stack* to [0, 1]: frames share one range, so that their differences in brightness survive,
-    which is what a stack is for. `range` divides integers by their dtype's maximum and takes floats
-    as being in [0, 1] already. NaN and -inf become the darkest value, +inf the brightest; a constant
-    image becomes mid grey. Raises `BadIntensities`.
+    which is what a stack is for; an info bar does not count, unless `how` keeps it. `range` divides
+    integers by their dtype's maximum and takes floats as being in [0, 1] already. NaN and -inf become
+    the darkest value, +inf the brightest; a constant image becomes mid grey. Raises `BadIntensities`.
     """
     if stack.ndim != 3 or stack.size == 0:
         raise BadIntensities(f"An image stack must be (frames, height, width); this one is {stack.shape}.")
@@ -45,13 +46,19 @@ def normalise(stack: NDArray[Any], how: Normalisation) -> NDArray[np.float32]:
     return _normalise_values(stack, how)
 
 
+def picture(stack: NDArray[Any], how: Normalisation) -> NDArray[Any]:
+    """The part of a stack (D, H, W) that is no info bar: a view of its upper rows; all of them to be kept."""
+    bar = 0 if how.info_bar == "keep" else info_bar_height(stack[stack.shape[0] // 2])
+    return stack[:, : stack.shape[1] - bar]
+
+
 def _normalise_counts(stack: NDArray[Any], how: Normalisation) -> NDArray[np.float32]:
     """uint8 and uint16: percentiles from the histogram, the mapping through a table."""
     levels = int(np.iinfo(stack.dtype).max) + 1
     if how.kind == "range":
         low, high = 0.0, float(levels - 1)
     else:
-        low, high = _range_of_histogram(_histogram(stack, levels), how)
+        low, high = _range_of_histogram(_histogram(picture(stack, how), levels), how)
     table: NDArray[np.float32] = _standardised(np.arange(levels, dtype=np.float64), low, high, how)
     return np.take(table, stack)
 

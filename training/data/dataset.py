@@ -23,8 +23,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from model_zoo.card import Normalisation
 from model_zoo.errors import SRPUError
-from model_zoo.normalisation import normalise
+from model_zoo.normalisation import normalise, picture
 from training.augmentation.augmenter import Augmenter
+from training.augmentation.config import Augmentation
+from training.augmentation.copy_paste import CopyPaste
 from training.config import TrainingConfig
 from training.data.manifest import IGNORE_INDEX, Sample
 from training.data.samples import BadSample, read_stack, read_truth
@@ -103,7 +105,8 @@ class LabelledImages:
 
 def _load(sample: Sample, classes: int, depth: int, how: Normalisation) -> LabelledImage:
     stack = read_stack(sample, depth)
-    truth = read_truth(sample, (stack.shape[1], stack.shape[2]), classes)
+    truth = read_truth(sample, (stack.shape[1], stack.shape[2]), classes).copy()
+    truth[picture(stack, how).shape[1] :] = IGNORE_INDEX
     rows = np.stack([np.count_nonzero(truth == index, axis=1) for index in range(classes)])
     if not rows.any():
         raise BadSample(f"Every pixel of the mask {sample.mask} is ignored; there is nothing to learn from.")
@@ -135,19 +138,22 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
         self.images = images.images
         self.config = config
         self._augment = Augmenter(config.augmentation)
+        self._paste = CopyPaste(self.images, images.pixel_counts, config.augmentation, config.crop // 2)
         self._rarer = _images_of_rarer_classes(images)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng([self.config.seed, index])
         image, centre = self._choose(index, rng)
-        scale = _scale(self.config, rng)
-        window = _Window.around(image, centre, round(self.config.crop / scale), rng)
+        scale = magnification(self.config.augmentation, rng)
+        window = Window.around(image, centre, round(self.config.crop / scale), rng)
         pixels, truth = window.cut(image)
         if (truth == IGNORE_INDEX).all():  # nobody spoke about this place: go where somebody did
             labelled = rng.choice(np.flatnonzero(image.counts))
-            window = _Window.around(image, image.pixel_of(int(labelled), rng), window.side, rng)
+            window = Window.around(image, image.pixel_of(int(labelled), rng), window.side, rng)
             pixels, truth = window.cut(image)
-        pixels, truth = _resized(pixels, truth, self.config.crop)
+        # Random numbers of its own: with and without it, everything else about a crop is the same.
+        pixels, truth = self._paste(pixels, truth, image, np.random.default_rng([self.config.seed, index, 1]))
+        pixels, truth = resized(pixels, truth, self.config.crop)
         pixels, truth = self._augment(pixels, truth, int(rng.integers(2**31)))
         how = self.config.normalisation
         pixels = (pixels - np.float32(how.mean)) / np.float32(how.std)
@@ -163,7 +169,7 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
 
 
 @dataclass(frozen=True)
-class _Window:
+class Window:
     """A square of the image, in px; parts of it may lie outside."""
 
     top: int
@@ -173,7 +179,7 @@ class _Window:
     @classmethod
     def around(
         cls, image: LabelledImage, centre: tuple[int, int] | None, side: int, rng: np.random.Generator
-    ) -> _Window:
+    ) -> Window:
         """Anywhere (`centre` None), or anywhere that holds the pixel `centre`; outside only where it must."""
         starts = []
         for axis, length in enumerate(image.truth.shape):
@@ -210,17 +216,18 @@ def _images_of_rarer_classes(images: LabelledImages) -> list[tuple[int, list[int
     ]
 
 
-def _scale(config: TrainingConfig, rng: np.random.Generator) -> float:
-    """Magnification, even in its logarithm."""
-    if not config.augmentation.enabled:
+def magnification(augmentation: Augmentation, rng: np.random.Generator) -> float:
+    """What a crop is magnified by, even in its logarithm."""
+    if not augmentation.enabled:
         return 1.0
-    low, high = np.log(config.augmentation.scale)
+    low, high = np.log(augmentation.scale)
     return float(np.exp(rng.uniform(low, high)))
 
 
-def _resized(
+def resized(
     pixels: NDArray[np.float32], truth: NDArray[np.uint8], side: int
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """(D, H, W) and (H, W) brought to (D, side, side) and (side, side); classes are never mixed."""
     if truth.shape == (side, side):
         return pixels, truth
     kind = cv2.INTER_AREA if side < truth.shape[0] else cv2.INTER_LINEAR
