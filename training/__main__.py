@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from model_zoo.errors import SRPUError
-from training.commands import datasets, evaluate, pipeline, simulate, train
+from training.commands import augment_preview, datasets, evaluate, measure, pipeline, simulate, train
 from training.commands.command import Command
 from training.progress import clear_error, write_error
 
@@ -22,8 +22,10 @@ COMMANDS = (
     datasets.SPLIT,
     datasets.STATS,
     datasets.CHECK,
+    augment_preview.COMMAND,
     train.COMMAND,
     evaluate.COMMAND,
+    measure.COMMAND,
     simulate.COMMAND,
 )
 

@@ -29,7 +29,7 @@ def split_lines(summary: SplitSummary, out: Path) -> list[str]:
     rows.append(["groups", *(str(summary.groups[part]) for part in names)])
     for name, shares in summary.class_shares.items():
         rows.append([name, *(f"{100 * shares[part]:.0f} %" for part in names)])
-    return [*_table(rows), f"Written: {out / ALL_NAME} and its parts."]
+    return [*table_lines(rows), f"Written: {out / ALL_NAME} and its parts."]
 
 
 def statistics_lines(measured: DatasetStatistics) -> list[str]:
@@ -40,20 +40,21 @@ def statistics_lines(measured: DatasetStatistics) -> list[str]:
     ]
     rows = [["normalisation", "mean", "std"]]
     rows += [[kind, f"{m.mean:.4f}", f"{m.std:.4f}"] for kind, m in measured.normalised.items()]
-    lines += ["", *_table(rows), ""]
+    lines += ["", *table_lines(rows), ""]
     rows = [["bits", "images", "min", "max", "mean", "std", "1 %", "99 %", "at 0", "at max"]]
     for bits, found in measured.intensities.items():
         low, high = (f"{a:.0f}–{b:.0f}" for a, b in (found.low, found.high))
         shares = [f"{100 * share:.2f} %" for share in (found.dark_share, found.saturated_share)]
         numbers = [str(found.minimum), str(found.maximum), f"{found.mean:.1f}", f"{found.std:.1f}"]
         rows.append([bits, str(found.images), *numbers, low, high, *shares])
-    lines += [*_table(rows), ""]
+    lines += [*table_lines(rows), ""]
     rows = [["class", "pixels", "share", "images"]]
     rows += [[c.name, str(c.pixels), f"{100 * c.share:.2f} %", str(c.images)] for c in measured.classes]
-    return lines + _table(rows) + [f"Ignored: {100 * measured.ignored_share:.2f} % of the pixels."]
+    return lines + table_lines(rows) + [f"Ignored: {100 * measured.ignored_share:.2f} % of the pixels."]
 
 
-def _table(rows: list[list[str]]) -> list[str]:
+def table_lines(rows: list[list[str]]) -> list[str]:
+    """Rows of cells as aligned lines: the first column to the left, the others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(

@@ -1,0 +1,1 @@
+"""What a segmentation says about a material, in numbers and figures."""
