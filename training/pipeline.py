@@ -83,12 +83,11 @@ class PipelineResult:
     """Everything a report tells."""
 
     summary: PipelineSummary
-    index: IndexSummary
     statistics: DatasetStatistics
     rehearsals: tuple[Rehearsal, ...]
+    chosen: Rehearsal | None
+    """The rehearsal whose normalisation was taken; None where there was none."""
     card: ModelCard
-    curve: tuple[tuple[int, float], ...]
-    """(step, loss) of the training of the model, if it was done in this run."""
 
 
 def run_pipeline(
@@ -120,17 +119,10 @@ def run_pipeline(
     rehearsals = _rehearsals(options, labelled, findings, report, progress)
     chosen = choose(rehearsals, options.config.seed) if rehearsals else None
     config = _final_config(options.config, chosen, len(rehearsals))
-    curve: list[tuple[int, float]] = []
-
-    def follow(now: Progress) -> None:
-        if now.stage == "train" and now.loss is not None:
-            curve.append((now.step, now.loss))
-        progress(now)
-
-    card = train(labelled, config, options.out / "model", follow)
+    card = train(labelled, config, options.out / "model", progress)
     summary = _summary(options, indexed, chosen, card, findings)
     write_atomically(options.out / SUMMARY_NAME, summary.model_dump_json(indent=1).encode())
-    return PipelineResult(summary, indexed, statistics, tuple(rehearsals), card, tuple(curve))
+    return PipelineResult(summary, statistics, tuple(rehearsals), chosen, card)
 
 
 def _rehearsals(

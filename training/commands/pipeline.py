@@ -34,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Make a model of the folders and say what came out; returns the exit code."""
     from training.pipeline import PipelineOptions, run_pipeline
+    from training.pipeline_report import write_pipeline_report
 
     overrides = overrides_of(options)
     config = load_config(options.preset, overrides)
@@ -55,7 +56,10 @@ def run(options: argparse.Namespace) -> int:
             file(now)
             bar_of_training(now.message, round(100 * (now.fraction or 0.0)), 100)
 
-        summary = run_pipeline(asked, findings, bar, progress).summary
+        result = run_pipeline(asked, findings, bar, progress)
+        bar("writing the report", 0, 1)
+        page = write_pipeline_report(result, options.out, findings)
+    summary = result.summary
     if options.json:
         print(summary.model_dump_json())
         return 0
@@ -64,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     if summary.held_out_images:
         score = percent(summary.held_out_miou)
         print(f"A rehearsal without {summary.held_out_images} of the images reached mIoU {score} on them.")
-    print(f"The model is in {summary.model}, trained on {summary.labeled} images.")
+    print(f"The model is in {summary.model}, trained on {summary.labeled} images; read {page}.")
     return 0
 
 
