@@ -1,4 +1,4 @@
-"""The one checkpoint of a training in progress: what a killed process goes on from."""
+"""The checkpoints of a training in progress: what a killed process goes on from, and the best so far."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import pickle
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class Checkpoints(Callback):
         self, folder: Path, fingerprint: str, seconds: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.path = folder / "last.ckpt"
+        self._best = folder / "best.ckpt"
         self.weights = WeightsRecord()
         """What the encoder began with."""
         self._fingerprint = fingerprint
@@ -39,17 +40,35 @@ class Checkpoints(Callback):
 
     def latest(self) -> dict[str, Any] | None:
         """The content of a usable checkpoint, or None; sets `weights` from it."""
-        try:
-            content = torch.load(self.path, map_location="cpu", weights_only=True)
-            if content["fingerprint"] != self._fingerprint:
-                log.info("The checkpoint %s is of another training; starting anew.", self.path)
-                return None
+        content = self._read(self.path)
+        if content is not None:
             self.weights = WeightsRecord.model_validate(content["weights"])
+        return content
+
+    def best(self) -> dict[str, Any] | None:
+        """What `keep_best` wrote, if it is of this training."""
+        return self._read(self._best)
+
+    def keep_best(self, content: Mapping[str, Any]) -> None:
+        """Write `best.ckpt` in place of an earlier one."""
+        self._best.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._best.with_name(f".{self._best.name}")
+        torch.save({**content, "fingerprint": self._fingerprint}, temporary)
+        sync(temporary)
+        temporary.replace(self._best)
+        sync(self._best.parent)
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            if content["fingerprint"] != self._fingerprint:
+                log.info("The checkpoint %s is of another training; starting anew.", path)
+                return None
         except FileNotFoundError:
             return None
         except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            log.warning("The checkpoint %s cannot be read (%s); starting anew.", self.path, reason)
+            log.warning("The checkpoint %s cannot be read (%s); starting anew.", path, reason)
             return None
         return dict(content)
 
@@ -77,8 +96,9 @@ class Checkpoints(Callback):
     def _save(self, trainer: Trainer) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".{self.path.name}")
-        trainer.save_checkpoint(temporary)
-        sync(temporary)
-        temporary.replace(self.path)
-        sync(self.path.parent)
+        trainer.save_checkpoint(temporary)  # by all processes; the first one writes
+        if trainer.is_global_zero:
+            sync(temporary)
+            temporary.replace(self.path)
+            sync(self.path.parent)
         self._saved = self._clock()

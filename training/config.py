@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -26,6 +26,8 @@ class BadConfig(SRPUError):
     """A training configuration that cannot be used; the message has one sentence per field."""
 
 
+Auto = Literal["auto"]
+"""Follow the device; see `training.hardware`."""
 Mode = Literal["scratch", "finetune_frozen", "finetune_differential"]
 """How a training treats the encoder."""
 
@@ -57,12 +59,14 @@ class TrainingConfig(SettingsBlock):
     unfreeze_at: float | None = setting(None, "0.3", ge=0, le=1)
     """Share of the budget after which a frozen encoder learns too; unset: never."""
 
-    crop: int = setting(256, "256 or 512", ge=32, le=4096)
-    """Side of a training crop in px; a multiple of the network's stride, 32 as a rule."""
+    crop: Annotated[int, Field(ge=32, le=4096)] | Auto = setting("auto", "256 or 512")
+    """Side of a training crop in px; a multiple of the network's stride, 32 as a rule. `auto`: 256 on a CPU,
+    512 on a GPU of 8 GiB or more."""
     tile: int = setting(512, "512 or 1024", ge=32, le=8192)
     """Side in px of the tiles that the finished model cuts an image into."""
-    batch_size: int = setting(4, "4 on a CPU, 8 to 32 on a GPU", ge=2, le=4096)
-    """Crops a step; halved, with a warning, when memory does not suffice."""
+    batch_size: Annotated[int, Field(ge=2, le=4096)] | Auto = setting("auto", "4 on a CPU, 8 to 32 on a GPU")
+    """Crops a step, over all processes; halved, with a warning, when memory does not suffice. `auto`: 4 on a
+    CPU, by its memory on a GPU."""
     minutes: float = setting(5.0, "2 to 60", gt=0)
     """Time budget of the steps; reading images and exporting the model come on top."""
     max_steps: int | None = setting(None, "500 to 20000", ge=1)
@@ -93,8 +97,27 @@ class TrainingConfig(SettingsBlock):
     """`auto`: the first GPU there is, else the CPU."""
     threads: int | None = setting(None, "the number of cores", ge=1)
     """CPU threads of the arithmetic; unset: torch decides."""
-    workers: int | None = setting(None, "0 on a CPU, 4 to 8 with a GPU", ge=0)
-    """Processes that prepare crops; unset: none on a CPU, up to eight with a GPU."""
+    workers: Annotated[int, Field(ge=0)] | Auto = setting("auto", "0 on a CPU, 4 to 8 with a GPU")
+    """Processes that prepare crops; `auto`: none on a CPU, up to eight with a GPU."""
+    compile: bool | Auto = "auto"
+    """Compile the network with torch.compile, which takes a minute or two; `auto`: on a GPU, from 20 minutes
+    on."""
+    devices: int = setting(1, "the number of GPUs", ge=1, le=1024)
+    """Processes on each machine that share the training: one a GPU, or that many on the CPU."""
+    nodes: int = setting(1, ge=1, le=1024)
+    """Machines that share it; each is started with the same command, and told of the others by MASTER_ADDR,
+    MASTER_PORT and NODE_RANK."""
+    sync_norms: bool = True
+    """Batch norms look at the crops of all GPUs together, as one process would; never on CPUs."""
+    validation: Literal["none", "holdout"] = "none"
+    """`holdout`: images of the manifest's part `holdout` choose the weights that are kept. Never where that
+    holdout is to judge the model afterwards."""
+    validate_every: float = setting(0.1, "0.05 to 0.25", gt=0, le=1)
+    """Share of the budget between two validations."""
+    validation_images: int = setting(16, "8 to 50", ge=1)
+    """Images that are looked at in a validation, at most."""
+    keep_checkpoints: bool = False
+    """Leave `checkpoints/last.ckpt`, and `best.ckpt` of the validation, when the training is done."""
     memory_mb: int = setting(2048, "1024 to 16384", ge=0)
     """Decoded images kept in memory, in MiB; the others are mapped from disk."""
     checkpoint_seconds: float = setting(30.0, "30 to 300", ge=0)

@@ -6,40 +6,60 @@ import gc
 import hashlib
 import json
 import logging
-import os
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments import TorchElasticEnvironment
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities.warnings import PossibleUserWarning
-from torch import nn
+from torch import distributed, nn
 
 from model_zoo.architectures import build
-from model_zoo.card import ModelSpec, WeightsRecord
+from model_zoo.card import ModelCard, ModelSpec, WeightsRecord
 from model_zoo.errors import SRPUError
 from model_zoo.weights import load_or_random
+from training.agreed_clock import AgreedClock
+from training.board import Board
 from training.budget import Budget
 from training.checkpoints import Checkpoints
 from training.config import BadConfig, Mode, TrainingConfig
 from training.data.dataset import LabelledImages, TrainingCrops, loader
 from training.data.manifest import Manifest
-from training.learner import Learner, TrainingDiverged
+from training.hardware import ResolvedConfig
+from training.learner import Learner, TrainingDiverged, channels_last
 from training.losses import DiceCrossEntropy, class_weights
 from training.norms import settle_norms
 from training.progress import Progress
+from training.ranks import Ranks, count_of_ranks
+from training.validation import Jury, Validation
 
 log = logging.getLogger(__name__)
 
 _NORM_BATCHES = 16
-_NOT_THE_MODEL = {"minutes", "threads", "workers", "memory_mb", "checkpoint_seconds", "device"}
+_NOT_THE_MODEL = {
+    "minutes",
+    "threads",
+    "workers",
+    "memory_mb",
+    "checkpoint_seconds",
+    "keep_checkpoints",
+    "device",
+    "compile",
+    "devices",
+    "nodes",
+}
 """Settings that may change between an interruption and the resumption."""
 
 
@@ -52,10 +72,14 @@ class Job:
     """What one call of `train` is about."""
 
     manifest: Manifest
-    config: TrainingConfig
+    asked: TrainingConfig
+    """As given: the same on every machine."""
+    config: ResolvedConfig
+    """As it is on this one."""
     spec: ModelSpec
     out: Path
     report: Callable[[Progress], None]
+    ranks: Ranks = field(default_factory=Ranks)
     warnings: list[str] = field(default_factory=list)
     """What the model's card will say about this run."""
 
@@ -64,25 +88,62 @@ class Job:
         log.warning("%s", sentence)
         self.warnings.append(sentence)
 
+    def card(self, **known: Any) -> ModelCard:
+        """The model's card, as far as it follows from the job."""
+        return ModelCard(
+            version="",
+            created_at=datetime.now(UTC),
+            spec=self.spec,
+            classes=self.manifest.classes,
+            normalisation=self.config.normalisation,
+            tile=self.config.tile,
+            data_hash=self.manifest.content_hash,
+            holdout_images=len(self.manifest.of("holdout")),
+            config=self.config.model_dump(mode="json"),
+            **known,
+        )
 
-def fit_within_memory(job: Job, images: LabelledImages) -> tuple[Learner, WeightsRecord]:
+
+@dataclass(frozen=True)
+class Fitted:
+    """What a training leaves."""
+
+    network: nn.Module
+    """The model: on the CPU, in eval mode, its norms settled."""
+    learner: Learner
+    weights: WeightsRecord
+    validated: dict[str, Any] | None = None
+    """`step` and `miou` of the weights that were kept, where a validation chose them."""
+
+
+def fit_within_memory(job: Job, images: LabelledImages) -> Fitted:
     """Train; where memory does not suffice, go on with half the batch."""
     batch_size = job.config.batch_size
     while True:
         try:
-            return _fit(job, images, batch_size)
+            return _Fit(job, images, batch_size).run()
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
-            if batch_size <= 2:
-                raise OutOfMemory(
-                    f"Memory does not suffice for two crops of {job.config.crop} px through "
-                    f"{job.config.encoder}; set a smaller `crop`, or a smaller `encoder`."
-                ) from None
+            _refuse_if_smallest(job, batch_size)
             batch_size = max(2, batch_size // 2)
             job.warn(f"Memory did not suffice; going on with {batch_size} crops a step.")
         gc.collect()  # after the handler, whose traceback held the tensors
         torch.cuda.empty_cache()
+
+
+def _refuse_if_smallest(job: Job, batch_size: int) -> None:
+    if job.ranks.count > 1:  # the others wait for this one in the middle of a step
+        raise OutOfMemory(
+            f"Memory does not suffice for {job.ranks.share(batch_size)} crops of {job.config.crop} px on "
+            f"each of {job.ranks.count} processes; set "
+            f"`batch_size` to {max(job.ranks.count, batch_size // 2)}."
+        ) from None
+    if batch_size <= 2:
+        raise OutOfMemory(
+            f"Memory does not suffice for two crops of {job.config.crop} px through "
+            f"{job.config.encoder}; set a smaller `crop`, or a smaller `encoder`."
+        ) from None
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
@@ -91,86 +152,150 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return "allocate memory" in str(error) or "out of memory" in str(error)
 
 
-def _fit(job: Job, images: LabelledImages, batch_size: int) -> tuple[Learner, WeightsRecord]:
-    checkpoints = Checkpoints(job.out / "checkpoints", _fingerprint(job), job.config.checkpoint_seconds)
-    saved = checkpoints.latest()
-    network = _network(job, checkpoints, resumed=saved is not None)
-    weights = class_weights(images.pixel_counts, job.config.class_weight_cap)
-    learner = Learner(
-        network,
-        DiceCrossEntropy(weights),
-        job.config,
-        Budget(job.config.minutes, job.config.max_steps),
-        job.report,
-        mode=_mode(job.config, checkpoints.weights),
-    )
-    if saved is not None:
-        learner.on_load_checkpoint(saved)
-        if learner.budget.fraction(learner.steps) >= 1:  # killed after its last step
-            learner.load_state_dict(saved["state_dict"])
-            _settle_norms(job, images, learner, batch_size)
-            return learner, checkpoints.weights
-        log.info("Going on from step %d.", learner.steps)
-    _run(job, images, learner, checkpoints, batch_size, resume=saved is not None)
-    _settle_norms(job, images, learner, batch_size)
-    return learner, checkpoints.weights
+class _Fit:
+    """One attempt with one size of batch."""
 
-
-def _network(job: Job, checkpoints: Checkpoints, resumed: bool) -> nn.Module:
-    torch.manual_seed(job.config.seed)
-    network = build(job.spec)
-    if not resumed:
-        checkpoints.weights = load_or_random(network, job.spec, job.config.weights)
-    return network
-
-
-def _run(
-    job: Job,
-    images: LabelledImages,
-    learner: Learner,
-    checkpoints: Checkpoints,
-    batch_size: int,
-    resume: bool,
-) -> None:
-    device = _device(job.config)
-    crops = loader(
-        TrainingCrops(images, job.config),
-        batch_size,
-        _workers(job.config, device),
-        start=lambda: learner.seen,
-        pin_memory=device == "cuda",
-    )
-    with _quiet_lightning():
-        trainer = Trainer(
-            accelerator="gpu" if device == "cuda" else "cpu",
-            devices=1,
-            precision="bf16-mixed" if _precision(job.config, device) == "bfloat16" else "32-true",
-            max_epochs=-1,
-            max_steps=job.config.max_steps or -1,
-            gradient_clip_val=job.config.gradient_norm,
-            benchmark=device == "cuda",
-            logger=TensorBoardLogger(job.out, name="tensorboard", version="", default_hp_metric=False),
-            log_every_n_steps=10,
-            callbacks=[checkpoints],
-            enable_checkpointing=False,
-            enable_progress_bar=sys.stderr.isatty(),
-            enable_model_summary=False,
-            use_distributed_sampler=False,
+    def __init__(self, job: Job, images: LabelledImages, batch_size: int) -> None:
+        self.job = job
+        self.crops = TrainingCrops(images, job.config)
+        self.batch_size = batch_size
+        self.clock = AgreedClock() if job.ranks.count > 1 else time.monotonic
+        self.checkpoints = Checkpoints(
+            job.out / "checkpoints", _fingerprint(job), job.config.checkpoint_seconds, self.clock
         )
-        try:
-            trainer.fit(learner, crops, ckpt_path=checkpoints.path if resume else None, weights_only=True)
-        except TrainingDiverged:
-            checkpoints.forget()  # its weights may be past saving
-            raise
+        self.class_weights = class_weights(images.pixel_counts, job.config.class_weight_cap)
+
+    def run(self) -> Fitted:
+        """Go on from the last checkpoint, or begin."""
+        saved = self.checkpoints.latest()
+        learner = self._learner(resumed=saved is not None)
+        if saved is not None:
+            learner.on_load_checkpoint(saved)
+            log.info("Going on from step %d.", learner.steps)
+        if saved is not None and learner.budget.fraction(learner.steps) >= 1:  # killed after its last step
+            learner.load_state_dict(saved["state_dict"])
+        else:
+            self._train(learner, resume=saved is not None)
+        return self._fitted(learner)
+
+    def _learner(self, resumed: bool) -> Learner:
+        config = self.job.config
+        torch.manual_seed(config.seed)
+        network = build(self.job.spec)
+        if not resumed:
+            self.checkpoints.weights = load_or_random(network, self.job.spec, config.weights)
+        return Learner(
+            network,
+            DiceCrossEntropy(self.class_weights),
+            config,
+            Budget(config.minutes, config.max_steps, self.clock),
+            self.job.report,
+            mode=_mode(config, self.checkpoints.weights),
+        )
+
+    def _train(self, learner: Learner, resume: bool) -> None:
+        job, config = self.job, self.job.config
+        crops = loader(
+            self.crops,
+            job.ranks.share(self.batch_size),
+            config.workers,
+            start=lambda: learner.seen,
+            pin_memory=config.device == "cuda",
+            first=job.ranks.rank,
+            every=job.ranks.count,
+        )
+        if config.compile:
+            _compile(learner.network)
+        with _quiet_lightning():
+            trainer = Trainer(
+                **_processes(job, learner),
+                precision="bf16-mixed" if config.precision == "bfloat16" else "32-true",
+                max_epochs=-1,
+                max_steps=config.max_steps or -1,
+                gradient_clip_val=config.gradient_norm,
+                benchmark=config.device == "cuda",
+                logger=TensorBoardLogger(job.out, name="tensorboard", version="", default_hp_metric=False),
+                log_every_n_steps=10,
+                callbacks=self._callbacks(),
+                enable_checkpointing=False,
+                enable_progress_bar=sys.stderr.isatty(),
+                enable_model_summary=False,
+                use_distributed_sampler=False,
+            )
+            path = self.checkpoints.path if resume else None
+            try:
+                trainer.fit(learner, crops, ckpt_path=path, weights_only=True)
+            except TrainingDiverged:
+                self.checkpoints.forget()  # its weights may be past saving
+                raise
+            finally:
+                if count_of_ranks() > 1:
+                    distributed.destroy_process_group()
+
+    def _callbacks(self) -> list[Callback]:
+        """In this order: time is agreed on first, and a validation is over before it is saved that it is."""
+        config, manifest = self.job.config, self.job.manifest
+        callbacks: list[Callback] = [self.clock] if isinstance(self.clock, AgreedClock) else []
+        callbacks.append(Board(self.crops, manifest.classes))
+        if config.validation == "holdout":
+            jury = Jury.of(manifest, self.job.card(), config.validation_images)
+            callbacks.append(Validation(jury, self.checkpoints, config.validate_every, self._finished))
+        callbacks.append(self.checkpoints)
+        return callbacks
+
+    def _fitted(self, learner: Learner) -> Fitted:
+        best = self.checkpoints.best() if self.job.config.validation == "holdout" else None
+        if not self.job.ranks.is_first:
+            return Fitted(learner.average.module, learner, self.checkpoints.weights)
+        if best is None:
+            return Fitted(self._finished(learner).cpu(), learner, self.checkpoints.weights)
+        network = build(self.job.spec).eval()
+        network.load_state_dict(best["state_dict"])
+        validated = {"step": best["step"], "miou": best["miou"]}
+        return Fitted(network, learner, self.checkpoints.weights, validated)
+
+    def _finished(self, learner: Learner) -> nn.Module:
+        """The averaged network with its norms settled on the crops that would come next.
+
+        Built anew: the average goes on, and its norms may be such as wait for other processes.
+        """
+        config = self.job.config
+        network = build(self.job.spec)
+        network.load_state_dict(learner.average.module.state_dict())
+        crops = loader(self.crops, self.batch_size, 0, lambda: learner.seen, pin_memory=False)
+        torch.manual_seed(config.seed)  # of dropout
+        settle_norms(
+            channels_last(network).to(config.device),
+            islice(crops, _NORM_BATCHES),
+            encoder_too=not learner.encoder_is_frozen,
+        )
+        return network
 
 
-def _settle_norms(job: Job, images: LabelledImages, learner: Learner, batch_size: int) -> None:
-    """On the crops that would come next."""
-    device = _device(job.config)
-    crops = loader(TrainingCrops(images, job.config), batch_size, 0, lambda: learner.seen, pin_memory=False)
-    torch.manual_seed(job.config.seed)  # of dropout
-    average: nn.Module = learner.average.module.to(device)
-    settle_norms(average, islice(crops, _NORM_BATCHES), encoder_too=not learner.encoder_is_frozen)
+def _processes(job: Job, learner: Learner) -> dict[str, Any]:
+    """The Trainer's arguments that say where it runs."""
+    accelerator = "gpu" if job.config.device == "cuda" else "cpu"
+    if job.ranks.count == 1:
+        return {"accelerator": accelerator, "devices": 1}
+    strategy = DDPStrategy(
+        cluster_environment=TorchElasticEnvironment(),
+        process_group_backend="nccl" if accelerator == "gpu" else "gloo",
+        # A frozen encoder gets no gradient, and DDP would wait for it.
+        find_unused_parameters=learner.mode == "finetune_frozen",
+    )
+    return {
+        "accelerator": accelerator,
+        "devices": job.ranks.local_count,
+        "num_nodes": job.ranks.machines,
+        "strategy": strategy,
+        "sync_batchnorm": job.config.sync_norms and accelerator == "gpu",
+    }
+
+
+def _compile(network: nn.Module) -> None:
+    """In place; what cannot be compiled runs as it is, a little slower."""
+    torch._dynamo.config.suppress_errors = True
+    network.compile()
 
 
 def _mode(config: TrainingConfig, weights: WeightsRecord) -> Mode:
@@ -184,31 +309,8 @@ def _mode(config: TrainingConfig, weights: WeightsRecord) -> Mode:
     return config.mode
 
 
-def _device(config: TrainingConfig) -> Literal["cpu", "cuda"]:
-    if config.device != "cpu" and torch.cuda.is_available():
-        return "cuda"
-    if config.device == "cuda":
-        raise BadConfig("`device` is cuda, but torch sees no GPU here; set it to auto, or mend the driver.")
-    return "cpu"
-
-
-def _precision(config: TrainingConfig, device: str) -> str:
-    if config.precision != "auto":
-        return config.precision
-    if device == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    return "bfloat16" if torch.cpu._is_amx_tile_supported() else "float32"
-
-
-def _workers(config: TrainingConfig, device: str) -> int:
-    if config.workers is not None:
-        return config.workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, max(1, cores - 1)) if device == "cuda" else 0
-
-
 def _fingerprint(job: Job) -> str:
-    config = job.config.model_dump(mode="json", exclude=_NOT_THE_MODEL)
+    config = job.asked.model_dump(mode="json", exclude=_NOT_THE_MODEL)
     facts = [job.manifest.content_hash, config, job.spec.model_dump(mode="json")]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 

@@ -13,11 +13,14 @@ from torch.optim.swa_utils import AveragedModel
 
 from model_zoo.errors import SRPUError
 from training.budget import Budget, learning_rate_factor
-from training.config import Mode, TrainingConfig
+from training.config import Mode
+from training.hardware import ResolvedConfig
 from training.parameter_groups import parameter_groups
 from training.progress import Progress
+from training.ranks import gradient_for_mean
 
 _SMOOTHING = 0.95  # of the loss that is reported
+_NEXT_PROCESS = 2**40  # between the seeds of two processes, whose dropout must differ
 
 
 class TrainingDiverged(SRPUError):
@@ -35,13 +38,13 @@ class Learner(LightningModule):
         self,
         network: nn.Module,
         loss: nn.Module,
-        config: TrainingConfig,
+        config: ResolvedConfig,
         budget: Budget,
         report: Callable[[Progress], None],
         mode: Mode,
     ) -> None:
         super().__init__()
-        self.network = _channels_last(network)
+        self.network = channels_last(network)
         self.average = AveragedModel(
             self.network, multi_avg_fn=exponential_average(config.ema_decay), use_buffers=True
         ).requires_grad_(False)
@@ -72,7 +75,7 @@ class Learner(LightningModule):
         self._freeze(self.encoder_is_frozen)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        torch.manual_seed(self.config.seed * 1_000_003 + self.steps)
+        torch.manual_seed(self.config.seed * 1_000_003 + self.steps + _NEXT_PROCESS * self.global_rank)
         # At the middle of the step: at its beginning, the clock alone would decide on the first one.
         factor = learning_rate_factor(self.budget.fraction(self.steps + 0.5), self.config.warmup)
         for group in self.trainer.optimizers[0].param_groups:
@@ -93,12 +96,13 @@ class Learner(LightningModule):
         before = self.smoothed_loss
         self.smoothed_loss = value if before is None else _SMOOTHING * before + (1 - _SMOOTHING) * value
         self.log_dict({"loss": value, "lr": self.trainer.optimizers[0].param_groups[-1]["lr"]})
-        return loss
+        self.log_dict({f"loss/{name}": part for name, part in getattr(self.loss, "parts", {}).items()})
+        return gradient_for_mean(loss)
 
     def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         self.average.update_parameters(self.network)
         self.steps += 1
-        self.seen += len(batch[0])
+        self.seen += len(batch[0]) * self.trainer.world_size
         fraction = self.budget.fraction(self.steps)
         self._report(self._progress(fraction))
         if fraction >= 1:
@@ -157,7 +161,7 @@ def exponential_average(decay: float) -> Callable[[Any, Any, Any], None]:
     return update
 
 
-def _channels_last(network: nn.Module) -> nn.Module:
+def channels_last(network: nn.Module) -> nn.Module:
     """In place: the order of memory in which convolutions are fastest, on CPUs and on GPUs."""
     for parameter in network.parameters():
         if parameter.ndim == 4:

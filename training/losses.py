@@ -45,7 +45,7 @@ class DiceCrossEntropy(nn.Module):
         pixels = [_by_class(found * true), _by_class(found), _by_class(true)]
         sums = summed_over_ranks(torch.cat([errors[None], total[None], *pixels]))
         cross_entropy = sums[0] / sums[1].clamp_min(1e-6)
-        dice = _dice(*sums[2:].split(classes))
+        dice = _dice(*sums[2:].view(3, classes))
         self.parts = {"cross_entropy": cross_entropy.detach(), "dice": dice.detach()}
         return cross_entropy + dice
 

@@ -6,13 +6,9 @@ of `torchrun`: RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR and M
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
 from torch import Tensor, distributed
 
 from model_zoo.errors import SRPUError
@@ -44,8 +40,8 @@ class Ranks:
             raise BadRanks(f"RANK, WORLD_SIZE and LOCAL_WORLD_SIZE must be whole numbers: {error}.") from None
         if not 0 <= rank < count or local_count < 1 or count % local_count:
             raise BadRanks(
-                f"RANK is {rank} of WORLD_SIZE {count}, {local_count} on each machine (LOCAL_WORLD_SIZE): that "
-                "is no place among equal machines; start all processes with torchrun."
+                f"RANK is {rank} of WORLD_SIZE {count}, {local_count} on each machine (LOCAL_WORLD_SIZE): "
+                "that is no place among equal machines; start all processes with torchrun."
             )
         return cls(rank, count, local_count)
 
@@ -94,27 +90,3 @@ def count_of_ranks() -> int:
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_world_size()
     return 1
-
-
-class AgreedClock(Callback):
-    """The first process's clock, read by all when a step ends: they stop and save at the same one."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._now = 0.0
-
-    def __call__(self) -> float:
-        return self._now
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._agree(pl_module.device)
-
-    # Callbacks' hooks are called before those of the module, which asks for the time.
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: object) -> None:
-        self._agree(pl_module.device)
-
-    def _agree(self, device: torch.device) -> None:
-        now = torch.tensor(self._clock(), dtype=torch.float64, device=device)
-        if count_of_ranks() > 1:
-            distributed.broadcast(now, src=0)
-        self._now = float(now)

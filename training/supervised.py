@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from model_zoo.architectures import stride
-from model_zoo.card import CARD_NAME, ModelCard, ModelSpec, WeightsRecord
+from model_zoo.card import CARD_NAME, ModelCard, ModelSpec
 from model_zoo.errors import BrokenModel, SRPUError
 from model_zoo.files import write_atomically
 from model_zoo.inference import Predictor
@@ -23,9 +23,10 @@ from training.config import BadConfig, TrainingConfig
 from training.data.dataset import LabelledImages
 from training.data.manifest import Manifest
 from training.evaluation import evaluate
-from training.fitting import Job, fit_within_memory
-from training.learner import Learner
+from training.fitting import Fitted, Job, fit_within_memory
+from training.hardware import ResolvedConfig, find_hardware, resolved
 from training.progress import Progress
+from training.ranks import Ranks
 
 log = logging.getLogger(__name__)
 
@@ -56,19 +57,39 @@ def train(
     if finished is not None:
         report(Progress(stage="done", fraction=1.0, message="this model was finished before"))
         return finished
-    spec = _spec(manifest, config)
-    job = Job(manifest, config, spec, out, report)
+    job = _job(manifest, config, out, report)
     if config.threads:
         torch.set_num_threads(config.threads)
     images = _read_images(job)
-    learner, weights = fit_within_memory(job, images)
-    if weights.loaded == "none" and config.weights != "none":
-        job.warnings.append(f"Trained from random weights. {weights.note}")
-    card = _export(job, images, learner, weights)
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)
-    shutil.rmtree(_mapped_images(out), ignore_errors=True)
-    report(Progress(stage="done", fraction=1.0, step=card.metrics["steps"], message="done"))
+    fitted = fit_within_memory(job, images)
+    shutil.rmtree(_mapped_images(job), ignore_errors=True)
+    if not job.ranks.is_first:
+        return job.card(weights=fitted.weights)
+    if fitted.weights.loaded == "none" and config.weights != "none":
+        job.warnings.append(f"Trained from random weights. {fitted.weights.note}")
+    card = _export(job, images, fitted)
+    if not config.keep_checkpoints:
+        shutil.rmtree(out / "checkpoints", ignore_errors=True)
+    job.report(Progress(stage="done", fraction=1.0, step=card.metrics["steps"], message="done"))
     return card
+
+
+def _job(manifest: Manifest, config: TrainingConfig, out: Path, report: Callable[[Progress], None]) -> Job:
+    ranks = Ranks.from_environment(os.environ)
+    if not ranks.is_first:
+        report = _keep_quiet
+    known = resolved(config, find_hardware(config.device), ranks)
+    ranks.share(known.batch_size)
+    if config.validation == "holdout" and not any(s.mask for s in manifest.of("holdout")):
+        raise BadConfig(
+            "`validation` is holdout, but no image of the manifest's part `holdout` is labelled; give the "
+            "dataset.json of `python -m training split`, or set `validation` to none."
+        )
+    return Job(manifest, config, known, _spec(manifest, known), out, report, ranks)
+
+
+def _keep_quiet(progress: Progress) -> None:
+    """One process of several reports."""
 
 
 def _finished(out: Path, manifest: Manifest, config: TrainingConfig) -> ModelCard | None:
@@ -76,11 +97,17 @@ def _finished(out: Path, manifest: Manifest, config: TrainingConfig) -> ModelCar
         card = ModelCard.read(out)
     except BrokenModel:
         return None
-    same = card.data_hash == manifest.content_hash and card.config == config.model_dump(mode="json")
+    same = card.data_hash == manifest.content_hash and _is_asked(config, card.config)
     return card if same and card.files == file_hashes(out) else None
 
 
-def _spec(manifest: Manifest, config: TrainingConfig) -> ModelSpec:
+def _is_asked(config: TrainingConfig, done: dict[str, Any]) -> bool:
+    """Whether `done` is what `config` asks for; what is left to the machine may be anything."""
+    asked = config.model_dump(mode="json")
+    return all(value in ("auto", done.get(name)) for name, value in asked.items()) and len(asked) == len(done)
+
+
+def _spec(manifest: Manifest, config: ResolvedConfig) -> ModelSpec:
     if len(manifest.classes) < 2:
         raise NothingToTrainOn(
             f"The manifest has {len(manifest.classes)} class; a segmentation needs two or more, the "
@@ -115,10 +142,8 @@ def _read_images(job: Job) -> LabelledImages:
         message = f"reading image {done + 1} of {total}"
         job.report(Progress(stage="read", fraction=done / total, message=message))
 
-    shutil.rmtree(_mapped_images(job.out), ignore_errors=True)
-    images = LabelledImages.load(
-        samples, len(job.manifest.classes), job.config, _mapped_images(job.out), report
-    )
+    shutil.rmtree(_mapped_images(job), ignore_errors=True)
+    images = LabelledImages.load(samples, len(job.manifest.classes), job.config, _mapped_images(job), report)
     job.warnings.extend(images.problems)
     if not images.images:
         raise NothingToTrainOn(
@@ -141,40 +166,32 @@ def _warn_of_missing_classes(job: Job, images: LabelledImages) -> None:
         job.warn(f"No training image shows {', '.join(missing)}, so the model cannot learn it.")
 
 
-def _mapped_images(out: Path) -> Path:
-    return out / "decoded"
+def _mapped_images(job: Job) -> Path:
+    """Of this process alone."""
+    return job.out / (f"decoded-{job.ranks.rank}" if job.ranks.count > 1 else "decoded")
 
 
-def _export(job: Job, images: LabelledImages, learner: Learner, weights: WeightsRecord) -> ModelCard:
-    job.report(Progress(stage="export", step=learner.steps, message="exporting the model"))
-    model = learner.average.module.cpu().float().eval()
+def _export(job: Job, images: LabelledImages, fitted: Fitted) -> ModelCard:
+    job.report(Progress(stage="export", step=fitted.learner.steps, message="exporting the model"))
+    model = fitted.network.cpu().float().eval()
     save_model(model, job.out)
     try:
         export_onnx(model, job.spec, job.out)
     except BrokenModel as error:
         job.warn(f"There is no ONNX file, so predictions need torch and take longer: {error}")
-    card = ModelCard(
-        version="",
-        created_at=datetime.now(UTC),
-        spec=job.spec,
-        classes=job.manifest.classes,
-        normalisation=job.config.normalisation,
-        weights=weights,
-        tile=job.config.tile,
-        data_hash=job.manifest.content_hash,
+    card = job.card(
+        weights=fitted.weights,
         training_images=len(images.images),
-        holdout_images=len(job.manifest.of("holdout")),
         code_version=code_version(),
-        config=job.config.model_dump(mode="json"),
         files=file_hashes(job.out),
     )
-    card = card.model_copy(update={"metrics": _metrics(job, images, learner, card)})
+    card = card.model_copy(update={"metrics": _metrics(job, images, fitted, card)})
     # Atomically and last of all: a folder with a card is a finished model.
     write_atomically(job.out / CARD_NAME, card.model_dump_json(indent=1).encode())
     return card
 
 
-def _metrics(job: Job, images: LabelledImages, learner: Learner, card: ModelCard) -> dict[str, Any]:
+def _metrics(job: Job, images: LabelledImages, fitted: Fitted, card: ModelCard) -> dict[str, Any]:
     """What the run was like; the score on training images tells whether it learnt, not whether it is good."""
     keys = {image.key for image in images.images[:_SCORED_IMAGES]}
     some = job.manifest.model_copy(
@@ -185,6 +202,7 @@ def _metrics(job: Job, images: LabelledImages, learner: Learner, card: ModelCard
         message = f"looking at training image {done} of {total}"
         job.report(Progress(stage="evaluate", fraction=done / total, message=message))
 
+    learner = fitted.learner
     scored = evaluate(Predictor(card, load_engine(job.out, card, "auto", None)), some, "train", report)
     return {
         "mode": learner.mode,
@@ -195,5 +213,7 @@ def _metrics(job: Job, images: LabelledImages, learner: Learner, card: ModelCard
         "train_miou": scored.miou,
         "train_iou": scored.iou,
         "train_images_scored": len(scored.images),
+        "validation": fitted.validated,
+        "processes": job.ranks.count,
         "warnings": job.warnings,
     }

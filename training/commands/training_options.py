@@ -36,6 +36,9 @@ _PLAIN = (
     _Plain("batch_size", "N", "crops a step"),
     _Plain("device", "DEVICE", "auto, cpu or cuda", text=True),
     _Plain("threads", "N", "CPU threads of the arithmetic"),
+    _Plain("devices", "N", "GPUs of each machine that share the training"),
+    _Plain("nodes", "N", "machines that share it; see docs/cluster.md"),
+    _Plain("validation", "PART", "none, or holdout: its images choose the weights that are kept", text=True),
 )
 
 
@@ -47,6 +50,9 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     )
     for option in _PLAIN:
         group.add_argument(option.flag, dest=option.name, metavar=option.metavar, help=option.about)
+    group.add_argument(
+        "--keep-checkpoints", action="store_true", help="leave checkpoints/last.ckpt and best.ckpt"
+    )
     group.add_argument(
         "--set",
         dest="overrides",
@@ -65,4 +71,6 @@ def overrides_of(options: argparse.Namespace) -> list[str]:
         value = getattr(options, option.name)
         if value is not None:
             plain.append(f"{option.name}={json.dumps(value) if option.text else value}")
+    if options.keep_checkpoints:
+        plain.append("keep_checkpoints=true")
     return [*plain, *options.overrides]

@@ -30,6 +30,7 @@ from training.augmentation.copy_paste import CopyPaste
 from training.config import TrainingConfig
 from training.data.manifest import IGNORE_INDEX, Sample
 from training.data.samples import BadSample, read_stack, read_truth
+from training.hardware import ResolvedConfig
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +135,7 @@ class TrainingCrops(Dataset[tuple[Tensor, Tensor]]):
     (as nnU-Net oversamples foreground).
     """
 
-    def __init__(self, images: LabelledImages, config: TrainingConfig) -> None:
+    def __init__(self, images: LabelledImages, config: ResolvedConfig) -> None:
         self.images = images.images
         self.config = config
         self._augment = Augmenter(config.augmentation)
