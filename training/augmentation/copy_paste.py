@@ -163,9 +163,10 @@ def _cut(image: Source, body: Body, surroundings: NDArray[np.bool_]) -> Cutout:
 
 def _turned(cutout: Cutout, rng: np.random.Generator) -> Cutout:
     quarters, flip = int(rng.integers(4)), bool(rng.integers(2))
-    arrays = [np.rot90(a, quarters, axes=(-2, -1)) for a in (cutout.pixels, cutout.shape, cutout.opacity)]
-    pixels, shape, opacity = (array[..., ::-1] if flip else array for array in arrays)
-    return Cutout(pixels, shape, opacity)
+    pixels = np.rot90(cutout.pixels, quarters, axes=(1, 2))
+    shape, opacity = np.rot90(cutout.shape, quarters), np.rot90(cutout.opacity, quarters)
+    step = -1 if flip else 1
+    return Cutout(pixels[..., ::step], shape[:, ::step], opacity[:, ::step])
 
 
 def _blend(pixels: Floats, truth: Mask, cutout: Cutout, place: tuple[int, int], class_index: int) -> None:
