@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--each", action="store_true", help="a row for each change alone")
     parser.add_argument(
-        "--validation", action="store_true", help="show `validation_augmentation`, not `augmentation`"
+        "--for-validation", action="store_true", help="show `validation_augmentation`, not `augmentation`"
     )
     add_training_options(parser)
     add_json_argument(parser, "what was drawn")
@@ -42,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Draw the sheet and say what is in it; returns the exit code."""
-    config = load_config(options.preset, overrides_of(options))
+    config = load_config(options.preset, overrides_of(options), os.environ)
     manifest = Manifest.read(options.manifest)
     crop = config.crop if isinstance(config.crop, int) else _CROP
     names = _draw(options, config, manifest, crop)
@@ -59,7 +60,7 @@ def _draw(options: argparse.Namespace, config: TrainingConfig, manifest: Manifes
     from training.data.dataset import LabelledImages
 
     samples = spread(manifest.of("train"), options.images)
-    augmentation = config.validation_augmentation if options.validation else config.augmentation
+    augmentation = config.validation_augmentation if options.for_validation else config.augmentation
     make = changes_alone if options.each else rows_of
     with TemporaryDirectory() as folder, Bar("rows") as report:
         images = LabelledImages.load(
