@@ -33,6 +33,8 @@ _SIGMA = 4.0  # px of the small image
 _FREQUENCIES = 12
 _NUMBERS = _FREQUENCIES**2 - 1
 _ROW = _NUMBERS + _SIDE**2
+DESCRIPTION_BYTES = _ROW
+"""Length of what `describe` returns."""
 _BLOCK = 1024
 _SHIFT = 3  # px of the small image: a tenth of the field of view
 
@@ -51,6 +53,28 @@ def describe(image: NDArray[Any]) -> bytes | None:
     if not lowest.any():
         return None
     return _bytes(lowest) + _bytes(even.ravel())
+
+
+def shown_among(descriptions: NDArray[np.uint8], known: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which images are near-duplicates of one of those known: uint8 (m, bytes), (k, bytes) → bool (m,).
+
+    Rows are what `describe` returns, `DESCRIPTION_BYTES` long; zeros, where there is nothing to see, are like
+    nothing.
+    """
+    shown = np.zeros(len(descriptions), bool)
+    if not len(known):
+        return shown
+    ours = _unit(known[:, :_NUMBERS])
+    for start in range(0, len(descriptions), _BLOCK):
+        block = np.asarray(descriptions[start : start + _BLOCK])
+        close = _unit(block[:, :_NUMBERS]) @ ours.T > SIMILAR
+        for place in np.flatnonzero(close.any(axis=1)):
+            pixels = _unit(block[place : place + 1, _NUMBERS:])[0]
+            shown[start + place] = any(
+                _best_correlation(pixels, _unit(known[other : other + 1, _NUMBERS:])[0]) > VERIFIED
+                for other in np.flatnonzero(close[place])
+            )
+    return shown
 
 
 class Clusters:
@@ -139,23 +163,31 @@ class Descriptions:
         """Unit vectors (up to _BLOCK, _NUMBERS); zero where there is nothing to see."""
         count = min(_BLOCK, self._count - start)
         raw = os.pread(self._file.fileno(), count * _ROW, start * _ROW)
-        values = np.frombuffer(raw, np.int8).reshape(count, _ROW)[:, :_NUMBERS].astype(np.float32)
-        lengths = np.linalg.norm(values, axis=1, keepdims=True)
-        unit: NDArray[np.float32] = values / np.maximum(lengths, 1.0)
-        return unit
+        return _unit(np.frombuffer(raw, np.uint8).reshape(count, _ROW)[:, :_NUMBERS])
 
     def _correlation(self, first: int, second: int) -> float:
         """Of the pixels, at the best shift of up to a tenth of the field of view, by Fourier transform."""
-        one, other = (np.fft.rfft2(self._pixels(number)) for number in (first, second))
-        by_shift = np.fft.irfft2(one * np.conj(other), (_SIDE, _SIDE))
-        near = np.r_[0 : _SHIFT + 1, -_SHIFT:0]
-        return float(by_shift[np.ix_(near, near)].max())
+        return _best_correlation(self._pixels(first), self._pixels(second))
 
-    def _pixels(self, number: int) -> NDArray[np.float64]:
+    def _pixels(self, number: int) -> NDArray[np.float32]:
         raw = os.pread(self._file.fileno(), _SIDE**2, number * _ROW + _NUMBERS)
-        values = np.frombuffer(raw, np.int8).reshape(_SIDE, _SIDE).astype(np.float64)
-        unit: NDArray[np.float64] = values / max(float(np.linalg.norm(values)), 1.0)
-        return unit
+        return _unit(np.frombuffer(raw, np.uint8)[None])[0]
+
+
+def _unit(raw: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Bytes (n, numbers) as vectors of length 1; zero where there is nothing to see."""
+    values: NDArray[np.float32] = raw.view(np.int8).astype(np.float32)
+    lengths = np.linalg.norm(values, axis=1, keepdims=True)
+    unit: NDArray[np.float32] = values / np.maximum(lengths, 1.0)
+    return unit
+
+
+def _best_correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Of the px (32 · 32,) of two images, at the best shift of up to a tenth of the field of view."""
+    spectra = [np.fft.rfft2(pixels.reshape(_SIDE, _SIDE)) for pixels in (one, other)]
+    by_shift = np.fft.irfft2(spectra[0] * np.conj(spectra[1]), (_SIDE, _SIDE))
+    near = np.r_[0 : _SHIFT + 1, -_SHIFT:0]
+    return float(by_shift[np.ix_(near, near)].max())
 
 
 def _bytes(values: NDArray[np.float32]) -> bytes:
