@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from model_zoo.card import ClassInfo, ModelCard
 from model_zoo.errors import SRPUError
 from model_zoo.inference import Segmentation
-from training.data.manifest import Sample
+from training.data.manifest import IGNORE_INDEX, Sample
 from training.data.masks import BadMask, read_mask
 from training.data.micrograph import image_size
 from training.data.samples import read_stack
@@ -37,7 +37,8 @@ class Answers(Protocol):
     """A model's version, or a folder."""
 
     def class_map(self, sample: Sample) -> NDArray[np.uint8]:
-        """What is where in the sample's image: (H, W), indices into the manifest's classes."""
+        """What is where in the sample's image: (H, W), indices into the manifest's classes, or 255 where it
+        is not said."""
 
 
 class ModelAnswers:
@@ -89,9 +90,10 @@ class FolderAnswers:
                 f"The prediction {path} is {found.shape[1]} × {found.shape[0]} px, its image {sample.image} "
                 f"{width} × {height} px; write it at the size of the image."
             )
-        if int(found.max()) >= self._classes:
+        strays = found[(found >= self._classes) & (found != IGNORE_INDEX)]
+        if strays.size:
             raise BadPrediction(
-                f"The prediction {path} holds the index {int(found.max())}, but there are {self._classes} "
+                f"The prediction {path} holds the index {int(strays.max())}, but there are {self._classes} "
                 f"classes: 0 to {self._classes - 1}."
             )
         return found

@@ -14,7 +14,7 @@ from model_zoo.errors import SRPUError
 from training import metrics
 from training.answers import Answers, BadPrediction, ModelAnswers, Segmenter
 from training.boundary import boundary_counts
-from training.data.manifest import Manifest, Sample
+from training.data.manifest import IGNORE_INDEX, Manifest, Sample
 from training.data.micrograph import image_size
 from training.data.samples import read_truth
 from training.scores import Scores, score
@@ -148,6 +148,12 @@ def _count(answers: Answers, sample: Sample, classes: int, tolerance: float | No
     width, height = image_size(sample.image)
     truth = read_truth(sample, (height, width), classes)
     predicted = answers.class_map(sample)
+    unsaid = int(((predicted == IGNORE_INDEX) & (truth != IGNORE_INDEX)).sum())
+    if unsaid:
+        raise BadPrediction(
+            f"The prediction for {sample.key} leaves {unsaid} px open (255) that are labelled; "
+            "say a class there."
+        )
     counted = metrics.confusion(truth, predicted, classes)
     outlines = None if tolerance is None else boundary_counts(truth, predicted, classes, tolerance)
     return ImageScore(

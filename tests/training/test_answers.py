@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from micrographs import CLASSES, picture, write_manifest
@@ -54,12 +55,25 @@ def test_what_does_not_fit_stops_everything(manifest: Manifest, predictions: Pat
     write_mask(path, np.zeros((5, 5), np.uint8), CLASSES)
     with pytest.raises(BadPrediction, match="5 × 5 px, its image"):
         measure(answers, manifest, "holdout")
-    write_mask(path, np.full((96, 80), 255), CLASSES)
-    with pytest.raises(BadPrediction, match="holds the index 255, but there are 3 classes"):
+    assert cv2.imwrite(str(path), np.full((96, 80), 3, np.uint8))
+    with pytest.raises(BadPrediction, match="holds the index 3, but there are 3 classes"):
         measure(answers, manifest, "holdout")
     path.write_bytes(b"no picture")
     with pytest.raises(BadPrediction, match=r"task-1\.png"):
         measure(answers, manifest, "holdout")
+
+
+def test_a_pixel_may_be_left_open_only_where_the_truth_is(
+    tmp_path: Path, manifest: Manifest, predictions: Path
+) -> None:
+    truth = picture(1)[1]
+    truth[:10] = 255
+    write_mask(predictions / "task-1.png", truth, CLASSES)
+    answers = FolderAnswers(predictions, CLASSES)
+    with pytest.raises(BadPrediction, match=r"task-1 leaves 800 px open \(255\) that are labelled"):
+        measure(answers, manifest, "holdout")
+    write_mask(tmp_path / "task-1-mask.png", truth, CLASSES)
+    assert measure(answers, manifest, "holdout").miou == 1.0
 
 
 def test_a_folder_that_is_none_is_told(tmp_path: Path) -> None:
