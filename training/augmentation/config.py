@@ -60,7 +60,7 @@ class Augmentation(SettingsBlock):
     """Range of the magnification a crop is taken at; 1 = as recorded."""
     contrast: float = setting(0.4, "0.2 to 0.5", ge=0, lt=1)
     """Largest relative change of contrast, about mid grey."""
-    brightness: float = setting(0.3, "0.1 to 0.4", ge=0, lt=1)
+    brightness: float = setting(0.2, "0.1 to 0.3", ge=0, lt=1)
     """Largest shift of brightness, as a share of the intensity range."""
     gamma: float = setting(0.5, "0.2 to 0.7", ge=0, lt=1)
     """Exponents are drawn from 1 − gamma … 1 / (1 − gamma), evenly in their logarithm."""

@@ -1,8 +1,9 @@
 """Bodies of rare classes, put where they are not: more of what a training image shows too little of.
 
 After Ghiasi et al., Simple Copy-Paste is a Strong Data Augmentation Method, CVPR 2021. A body is a connected
-component of a rare class. It keeps its outline, its size in px and its contrast to what surrounds it; only
-labelled places of more frequent classes are covered, and the mask says exactly what is covered.
+component of a rare class. It keeps its outline, its size in px and its contrast to what surrounds it, and is
+put only where its ground, the more frequent class around it, is all there is: a precipitate of the channels
+is not found inside a grain. The mask says exactly what is covered.
 """
 
 from __future__ import annotations
@@ -61,7 +62,9 @@ class Cutout:
     shape: NDArray[np.bool_]
     """(h, w): the body itself."""
     opacity: Floats
-    """(h, w): 1 on the body, falling to 0 at the border."""
+    """(h, w): 1 on the body, falling to 0 at the border; 0 on its neighbours."""
+    ground: int
+    """The class around the body."""
 
 
 class CopyPaste:
@@ -92,10 +95,9 @@ class CopyPaste:
         for _ in range(int(rng.integers(1, self._config.copy_paste + 1))):
             class_index = list(self.bodies)[rng.integers(len(self.bodies))]
             body = self._choose(class_index, home, rng)
-            surroundings = self._more_frequent_than(class_index)
-            cutout = _turned(_cut(self._images[body.image], body, surroundings), rng)
-            place = _place(cutout, surroundings[truth], rng)
-            if place is not None:
+            cutout = _turned(_cut(self._images[body.image], body), rng)
+            place = _place(cutout, truth, rng)
+            if place is not None and self._counts[cutout.ground] > self._counts[class_index]:
                 _blend(pixels, truth, cutout, place, class_index)
         return pixels, truth
 
@@ -104,25 +106,17 @@ class CopyPaste:
         elsewhere = [body for body in bodies if self._images[body.image] is not home] or bodies
         return elsewhere[rng.integers(len(elsewhere))]
 
-    def _more_frequent_than(self, class_index: int) -> NDArray[np.bool_]:
-        """By mask value: whether it is a class with more pixels; bool (256,)."""
-        table = np.zeros(IGNORE_INDEX + 1, dtype=bool)
-        table[: len(self._counts)] = self._counts > self._counts[class_index]
-        return table
 
-
-def _place(
-    cutout: Cutout, may_be_covered: NDArray[np.bool_], rng: np.random.Generator
-) -> tuple[int, int] | None:
-    """(top, left) where all that would be covered may be, `may_be_covered` being (H, W); None: not found."""
+def _place(cutout: Cutout, truth: Mask, rng: np.random.Generator) -> tuple[int, int] | None:
+    """(top, left) where nothing but the body's ground would be covered; None: not found."""
     height, width = cutout.shape.shape
-    room = may_be_covered.shape[0] - height, may_be_covered.shape[1] - width
+    room = truth.shape[0] - height, truth.shape[1] - width
     if min(room) < 0:
         return None
     covered = cutout.opacity > 0
     for _ in range(_TRIES):
         top, left = int(rng.integers(room[0] + 1)), int(rng.integers(room[1] + 1))
-        if may_be_covered[top : top + height, left : left + width][covered].all():
+        if (truth[top : top + height, left : left + width][covered] == cutout.ground).all():
             return top, left
     return None
 
@@ -145,20 +139,27 @@ def _bodies_of(images: Sequence[Source], class_index: int, largest: int) -> list
     return bodies
 
 
-def _cut(image: Source, body: Body, surroundings: NDArray[np.bool_]) -> Cutout:
-    """The body and what is around it, but for its neighbours: no trace of them is to be taken along."""
+def _cut(image: Source, body: Body) -> Cutout:
+    """The body and its ground, but not its neighbours: no trace of them is to be taken along."""
     rows = slice(max(body.top - FEATHER, 0), body.top + body.height + FEATHER)
     columns = slice(max(body.left - FEATHER, 0), body.left + body.width + FEATHER)
     truth = np.asarray(image.truth[rows, columns])
-    mask = np.equal(truth, body.class_index).view(np.uint8)
-    _, labels, boxes, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    # Neighbours of the same class may reach into the box: the body is the one that fills it.
-    extents = boxes[1:, cv2.CC_STAT_WIDTH] * boxes[1:, cv2.CC_STAT_HEIGHT]
-    shape = labels == 1 + int(extents.argmax())
+    shape = _largest_component(truth == body.class_index)
     distance = cv2.distanceTransform((~shape).view(np.uint8), cv2.DIST_L2, 3)
-    opacity = np.where(shape | surroundings[truth], np.clip(1 - distance / FEATHER, 0, 1), 0)
+    around = truth[(distance < FEATHER) & (truth != body.class_index) & (truth != IGNORE_INDEX)]
+    ground = int(np.bincount(around, minlength=1).argmax()) if around.size else body.class_index
+    opacity = np.where(shape | (truth == ground), np.clip(1 - distance / FEATHER, 0, 1), 0)
+    opacity[(truth == body.class_index) & ~shape] = 0
     pixels = image.pixels[:, rows, columns].astype(np.float32) / np.float32(np.iinfo(np.uint16).max)
-    return Cutout(pixels, shape, np.asarray(opacity, np.float32))
+    return Cutout(pixels, shape, np.asarray(opacity, np.float32), ground)
+
+
+def _largest_component(region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The one with the largest bounding box: neighbours reach into a body's box, but do not fill it."""
+    _, labels, boxes, _ = cv2.connectedComponentsWithStats(region.view(np.uint8), connectivity=8)
+    extents = boxes[1:, cv2.CC_STAT_WIDTH] * boxes[1:, cv2.CC_STAT_HEIGHT]
+    largest: NDArray[np.bool_] = labels == 1 + int(extents.argmax())
+    return largest
 
 
 def _turned(cutout: Cutout, rng: np.random.Generator) -> Cutout:
@@ -166,7 +167,7 @@ def _turned(cutout: Cutout, rng: np.random.Generator) -> Cutout:
     pixels = np.rot90(cutout.pixels, quarters, axes=(1, 2))
     shape, opacity = np.rot90(cutout.shape, quarters), np.rot90(cutout.opacity, quarters)
     step = -1 if flip else 1
-    return Cutout(pixels[..., ::step], shape[:, ::step], opacity[:, ::step])
+    return Cutout(pixels[..., ::step], shape[:, ::step], opacity[:, ::step], cutout.ground)
 
 
 def _blend(pixels: Floats, truth: Mask, cutout: Cutout, place: tuple[int, int], class_index: int) -> None:
