@@ -323,4 +323,5 @@ def _quiet_lightning() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PossibleUserWarning)
         warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # its own use of torch's internals
+        warnings.filterwarnings("ignore", message="Grad strides do not match")  # DDP's, of channels last
         yield

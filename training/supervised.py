@@ -25,6 +25,7 @@ from training.data.manifest import Manifest
 from training.evaluation import evaluate
 from training.fitting import Fitted, Job, fit_within_memory
 from training.hardware import ResolvedConfig, find_hardware, resolved
+from training.launch import needs_processes, train_in_processes
 from training.progress import Progress
 from training.ranks import Ranks
 
@@ -57,6 +58,8 @@ def train(
     if finished is not None:
         report(Progress(stage="done", fraction=1.0, message="this model was finished before"))
         return finished
+    if needs_processes(config, os.environ):
+        return train_in_processes(manifest, config, out, report)
     job = _job(manifest, config, out, report)
     if config.threads:
         torch.set_num_threads(config.threads)

@@ -108,14 +108,16 @@ class Validation(Callback):
         self._every = every
         self._finished = finished
         self._rounds = 0
+        self._last = -1  # step
         self.scores: list[dict[str, Any]] = list(scores)
         """Of each validation: `step` and `miou`."""
 
     def state_dict(self) -> dict[str, Any]:
-        return {"rounds": self._rounds, "scores": self.scores}
+        return {"rounds": self._rounds, "last": self._last, "scores": self.scores}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._rounds, self.scores = state_dict["rounds"], state_dict["scores"]
+        self._rounds, self._last = state_dict["rounds"], state_dict["last"]
+        self.scores = state_dict["scores"]
 
     # Not at a batch's end, where callbacks are called before the learner has counted the step.
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, *_: Any) -> None:
@@ -125,10 +127,11 @@ class Validation(Callback):
             self._validate(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
-        if not self.scores or self.scores[-1]["step"] < pl_module.steps:
+        if self._last < pl_module.steps:
             self._validate(trainer, pl_module)
 
     def _validate(self, trainer: Trainer, learner: Learner) -> None:
+        self._last = learner.steps
         if trainer.is_global_zero:
             self._score(trainer, learner)
         if count_of_ranks() > 1:

@@ -16,6 +16,11 @@ def test_every_preset_is_a_valid_configuration(preset: str) -> None:
     assert load_config(preset).encoder
 
 
+@pytest.mark.parametrize("name", ["crop", "batch_size", "workers", "compile", "precision", "device", "mode"])
+def test_what_follows_the_device_may_be_left_to_it_in_so_many_words(name: str) -> None:
+    assert getattr(load_config("test", [f"{name}=auto"]), name) == "auto"
+
+
 def test_the_presets_that_are_promised_are_there() -> None:
     assert {"quick", "default", "best", "gpu", "test"} <= set(presets())
 

@@ -6,6 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
+from model_zoo.card import ModelCard
 from training.commands.command import Command, add_json_argument, add_parent_argument, percent
 from training.commands.training_options import add_training_options, overrides_of
 from training.config import load_config
@@ -35,21 +36,31 @@ def run(options: argparse.Namespace) -> int:
     config = load_config(options.preset, overrides_of(options), os.environ)
     manifest = Manifest.read(options.manifest)
     options.out.mkdir(parents=True, exist_ok=True)
-    progress = ProgressFile(options.out)
-    progress(Progress(stage="read", message="starting"))
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started, if it did
+    report = ProgressFile(options.out) if first else _keep_quiet
+    report(Progress(stage="read", message="starting"))
     from training.supervised import train
 
-    card = train(manifest, config, options.out, progress)
+    card = train(manifest, config, options.out, report)
+    if first:
+        _tell(options, card)
+    return 0
+
+
+def _keep_quiet(progress: Progress) -> None:
+    """One process of several reports."""
+
+
+def _tell(options: argparse.Namespace, card: ModelCard) -> None:
     if options.json:
         print(card.model_dump_json())
-        return 0
+        return
     found = card.metrics
     print(
         f"{options.out}: {found['steps']} steps in {found['seconds']:.0f} s on "
         f"{card.training_images} images; mIoU on {found['train_images_scored']} of them "
         f"{percent(found['train_miou'])}."
     )
-    return 0
 
 
 def folder(options: argparse.Namespace) -> Path:
