@@ -43,12 +43,17 @@ _DIMMED = 0.55
 
 
 def overlay(
-    image: NDArray[Any], class_map: NDArray[np.uint8], classes: Sequence[ClassInfo], opacity: float = 0.4
+    image: NDArray[Any],
+    class_map: NDArray[np.uint8],
+    classes: Sequence[ClassInfo],
+    opacity: float = 0.4,
+    rim: int = 0,
 ) -> Picture:
     """The image with each pixel tinted in its class's colour: uint8 RGB (H, W, 3).
 
     `image` is grey uint8 or uint16 (H, W), `class_map` uint8 (H, W) of indices into `classes`, or 255;
-    `opacity` in [0, 1] is how much of the tint is seen. Raises `ValueError` where the shapes differ or an
+    `opacity` in [0, 1] is how much of the tint is seen, `rim` how many px of a region's rim are full of it.
+    Raises `ValueError` where the shapes differ or an
     index stands for no class.
     """
     _check(image, class_map, len(classes))
@@ -57,8 +62,9 @@ def overlay(
     tints = np.zeros((IGNORE_INDEX + 1, 3), dtype=np.float32)
     tints[: len(classes)] = class_colors(classes)
     weight = share[class_map][..., None]
-    picture = display_grey(image)[..., None] * (1 - weight) + tints[class_map] * weight
-    return _hatched(_rounded(picture), class_map == IGNORE_INDEX)
+    picture = _rounded(display_grey(image)[..., None] * (1 - weight) + tints[class_map] * weight)
+    _draw_rims(picture, class_map, classes, rim)
+    return _hatched(picture, class_map == IGNORE_INDEX)
 
 
 def outlines(
@@ -70,9 +76,7 @@ def outlines(
     """
     _check(image, class_map, len(classes))
     picture = np.repeat(display_grey(image)[..., None], 3, axis=2)
-    for index, (color, clear) in enumerate(zip(class_colors(classes), clear_classes(classes), strict=True)):
-        if not clear:
-            picture[_rim(class_map == index, width)] = color
+    _draw_rims(picture, class_map, classes, width)
     return _hatched(picture, class_map == IGNORE_INDEX)
 
 
@@ -127,6 +131,14 @@ def display_grey(image: NDArray[Any]) -> Picture:
     if high <= low:
         low, high = 0.0, float(np.iinfo(image.dtype).max)
     return _rounded((image.astype(np.float32) - low) * (255 / (high - low)))
+
+
+def _draw_rims(
+    picture: Picture, class_map: NDArray[np.uint8], classes: Sequence[ClassInfo], width: int
+) -> None:
+    for index, (color, clear) in enumerate(zip(class_colors(classes), clear_classes(classes), strict=True)):
+        if width and not clear:
+            picture[_rim(class_map == index, width)] = color
 
 
 def _rim(region: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:

@@ -65,6 +65,15 @@ def test_outlines_follow_the_rim_and_leave_the_inside_bare() -> None:
     np.testing.assert_array_equal(red, rim)
 
 
+def test_an_overlay_may_have_a_rim() -> None:
+    picture = overlays.overlay(grey(), class_map(), CLASSES, 0.3, rim=2)
+    outlined = overlays.outlines(grey(), class_map(), CLASSES, width=2)
+    red = (outlined == (0xE6, 0x19, 0x4B)).all(axis=2)
+    assert (picture[red] == (0xE6, 0x19, 0x4B)).all()
+    bare = overlays.overlay(grey(), class_map(), CLASSES, 0.3)
+    np.testing.assert_array_equal(picture[12:28, 7:23], bare[12:28, 7:23])
+
+
 def test_a_region_that_runs_off_the_image_has_no_rim_there() -> None:
     mask = np.ones((48, 64), dtype=np.uint8)
     shown = np.repeat(overlays.display_grey(grey())[..., None], 3, axis=2)

@@ -24,6 +24,7 @@ Tell = Callable[[int, int], None]
 LARGEST_SIDE = 1200
 """In px: pictures are shrunk to it, so that some of 400 Mpx fit into memory."""
 _GAP = 12
+_OPACITY = 0.3
 
 
 def worst_pictures(
@@ -35,7 +36,7 @@ def worst_pictures(
 ) -> tuple[Exhibit, ...]:
     """The `limit` images with the lowest mIoU of `evaluation`, worst first, answered once more.
 
-    Each with the labelled outlines, the predicted ones, and where they differ.
+    Each with the labelled classes, the predicted ones, and where they differ.
     """
     samples = {sample.key: sample for sample in labelled(manifest, evaluation.part)}
     worst = evaluation.worst_first()[: max(limit, 0)]
@@ -63,7 +64,7 @@ def prediction_pictures(
             continue
         pictures = (
             Picture("micrograph", _shrunk(_grey(image))),
-            Picture("predicted", _shrunk(overlays.overlay(image, predicted, classes))),
+            Picture("predicted", _shrunk(_tinted(image, predicted, classes))),
         )
         exhibits.append(Exhibit(sample.key, _shares(predicted, classes), pictures))
     return tuple(exhibits)
@@ -84,14 +85,20 @@ def _compared(answers: Answers, sample: Sample, score: ImageScore, classes: Sequ
     image = read_micrograph(sample.image)
     truth = read_truth(sample, (image.shape[0], image.shape[1]), len(classes))
     predicted = answers.class_map(sample)
-    width = max(2, max(image.shape) // 400)
     pictures = (
-        Picture("labelled", _shrunk(overlays.outlines(image, truth, classes, width))),
-        Picture("predicted", _shrunk(overlays.outlines(image, predicted, classes, width))),
+        Picture("labelled", _shrunk(_tinted(image, truth, classes))),
+        Picture("predicted", _shrunk(_tinted(image, predicted, classes))),
         Picture("errors", _shrunk(overlays.error_map(image, truth, predicted, classes))),
     )
     miou = "–" if score.miou is None else f"{100 * score.miou:.1f} %"
     return Exhibit(sample.key, f"mIoU {miou}", pictures)
+
+
+def _tinted(
+    image: NDArray[Any], class_map: NDArray[np.uint8], classes: Sequence[ClassInfo]
+) -> NDArray[np.uint8]:
+    """Faintly, with a rim: the micrograph shows through, and a crack of a few px is seen as well."""
+    return overlays.overlay(image, class_map, classes, _OPACITY, rim=max(1, max(image.shape) // 700))
 
 
 def _shares(class_map: NDArray[np.uint8], classes: Sequence[ClassInfo]) -> str:

@@ -142,8 +142,8 @@ def _sample_facts(samples: Sequence[Sample]) -> Iterator[Fact]:
 
 def _statistics_facts(statistics: DatasetStatistics) -> Iterator[Fact]:
     sizes = list(statistics.sizes.common.items())
-    listed = ", ".join(f"{size.replace('x', ' × ')} px ({count})" for size, count in sizes[:4])
-    yield Fact("sizes", listed + (", …" if len(sizes) > 4 else ""))
+    listed = "; ".join(f"{count} of {size.replace('×', ' × ')} px" for size, count in sizes[:4])
+    yield Fact("sizes", listed + ("; …" if len(sizes) > 4 else ""))
     for bits, found in statistics.intensities.items():
         spread = f"{found.mean:.0f} ± {found.std:.0f}, {found.minimum} to {found.maximum}"
         yield Fact(f"{bits}-bit intensities", spread)
