@@ -14,10 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_zoo.errors import SRPUError
+from srpu_backend.frames import frames_around
 from srpu_backend.label_config import LabelConfig
 from srpu_backend.regions import encode_mask, remap
 from training.active_learning.acquisition import entropy
 from training.data.micrograph import image_size
+from training.data.samples import read_frames
 
 if TYPE_CHECKING:
     from model_zoo.card import ClassInfo, ModelCard
@@ -181,11 +183,9 @@ class Annotator:
         each with a sentence for a person.
         """
         config = self._project.label_config
-        image = self._image(task, config)
+        self._references(task)
         model = self._champion.current()
-        depth = model.segmenter.card.spec.input_depth
-        # Neighbouring frames come with sequences; until then a frame stands for its neighbours.
-        segmentation = model.predict(np.repeat(image[np.newaxis], depth, axis=0))
+        segmentation = model.predict(self.stack(task, model.segmenter.card.spec.input_depth))
         classes = model.segmenter.card.classes
         class_map = remap(segmentation.class_map, classes, config)
         encoded = encode_mask(class_map, config, class_scores(segmentation, classes, config))
@@ -196,27 +196,45 @@ class Annotator:
             dropped=encoded.dropped,
         )
 
-    def _image(self, task: Mapping[str, Any], config: LabelConfig) -> NDArray[Any]:
-        """Grey (H, W) of the original when the task names one, else of the image that is shown."""
-        data = task.get("data")
-        shown = _reference(data, config.image_field)
-        original = _reference(data, "original")
+    def stack(self, task: Mapping[str, Any], depth: int) -> NDArray[Any]:
+        """What a network of `input_depth` frames sees: (depth, H, W), as training does.
+
+        Grey of the original when the task names one, else of the image that is shown; around it the frames
+        of its sequence. Raises `BadTask`, `ImageUnavailable` or `BadImage`.
+        """
+        shown, original = self._references(task)
+        connection, id = self._project.connection, task.get("id")
+        if depth == 1:
+            stack = self._images.load(original or shown, connection, id)[np.newaxis]
+        else:
+            image = self._images.fetch(original or shown, connection, id)
+            data = task["data"]
+            around = frames_around(self._project, self._images, id, data, image, depth)
+            stack = read_frames(around or (image,) * depth)
+        if original:
+            self._check_size(task, stack, self._images.fetch(shown, connection, id))
+        return stack
+
+    def _references(self, task: Mapping[str, Any]) -> tuple[str, str | None]:
+        """What is shown, and its original if there is one."""
+        field = self._project.label_config.image_field
+        shown = _reference(task.get("data"), field)
         if shown is None:
             raise BadTask(
-                f"Task {task.get('id')} has no data.{config.image_field}, which the label config shows as "
+                f"Task {task.get('id')} has no data.{field}, which the label config shows as "
                 "its image: import the task again with it."
             )
-        connection, id = self._project.connection, task.get("id")
-        image = self._images.load(original or shown, connection, id)
-        if original:
-            size = image_size(self._images.fetch(shown, connection, id))
-            if size != (image.shape[1], image.shape[0]):
-                raise BadTask(
-                    f"Task {task.get('id')}: the original is {image.shape[1]}×{image.shape[0]} px but the "
-                    f"image that is shown is {size[0]}×{size[1]} px; import the folder again, so that both "
-                    "agree."
-                )
-        return image
+        return shown, _reference(task.get("data"), "original")
+
+    def _check_size(self, task: Mapping[str, Any], stack: NDArray[Any], shown: Path) -> None:
+        size = image_size(shown)
+        height, width = stack.shape[1:]
+        if size != (width, height):
+            raise BadTask(
+                f"Task {task.get('id')}: the original is {width}×{height} px but the "
+                f"image that is shown is {size[0]}×{size[1]} px; import the folder again, so that both "
+                "agree."
+            )
 
 
 def class_scores(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping
@@ -39,6 +40,7 @@ from srpu_backend.reconcile import reconcile
 from srpu_backend.settings import Settings
 from srpu_backend.snapshot import NothingToLearn, build
 from srpu_backend.studio import Studio, StudioError
+from srpu_backend.training_settings import snapshot_depth, training_overrides
 from srpu_backend.write_back import write_back
 from training.evaluation import Evaluation
 from training.gate import Verdict, judge
@@ -179,7 +181,8 @@ class Evolution:
         )
         # Before anything can fail: labels that cannot be learnt from are not tried again every minute.
         remember_attempt(project, attempt)
-        snapshot = build(project, self._images, self._settings.holdout_share, self._go_on)
+        depth = snapshot_depth(project, self._settings, os.environ)
+        snapshot = build(project, self._images, self._settings.holdout_share, self._go_on, depth)
         for problem in snapshot.problems[:_SHOWN_PROBLEMS]:
             project.note_problem("snapshot", problem)
         if snapshot.training_images == 0:
@@ -293,17 +296,9 @@ class Evolution:
             raise JobCancelled("Somebody cancelled this run.")
 
     def _options(self, project: Project) -> list[str]:
-        """The preset, changed by SRPU_TRAINING, changed by the parameters of the project's model."""
-        try:
-            overrides = json.loads(self._settings.training_overrides or "{}")
-        except ValueError:
-            overrides = None
-        if not isinstance(overrides, dict):
-            raise TrainingFailed(
-                'SRPU_TRAINING must be a JSON object such as {"minutes": 2}.', bad_input=True
-            )
-        chosen = {**overrides, **project.parameters}
-        sets = [f"{name}={json.dumps(value)}" for name, value in chosen.items()]
+        """The preset and what changes it, as a child is told."""
+        overrides = training_overrides(project, self._settings)
+        sets = [f"{name}={json.dumps(value)}" for name, value in overrides.items()]
         return ["--preset", self._settings.preset, *(["--set", *sets] if sets else [])]
 
     def _child(self, project: Project, arguments: list[str], plan: Plan) -> None:

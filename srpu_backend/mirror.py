@@ -8,12 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+TaskData = tuple[int, dict[str, Any]]
+"""Id and data of a task."""
 
 _SCHEMA = """
 create table if not exists tasks (
@@ -33,6 +36,16 @@ create table if not exists masks (
     problems text not null,
     primary key (label, config)
 );
+create table if not exists places (
+    task integer primary key,
+    folder text not null,
+    sequence text not null,
+    frame integer not null,
+    name text not null
+);
+create index if not exists places_in_order on places (sequence, folder, frame, name, task);
+create table if not exists unplaced (task integer primary key);
+create table if not exists placed_by (key text not null);
 """
 
 
@@ -53,6 +66,17 @@ class MirroredTask:
     def is_labelled(self) -> bool:
         """True when an annotation of it counts."""
         return self.annotation is not None
+
+
+@dataclass(frozen=True)
+class FramePlace:
+    """Where an image stands in a sequence."""
+
+    folder: str
+    sequence: str
+    frame: int
+    name: str
+    """Orders frames of the same number."""
 
 
 @dataclass(frozen=True)
@@ -111,11 +135,15 @@ class TaskMirror:
                 " annotation = excluded.annotation, label = excluded.label, failed = ''",
                 rows,
             )
+            connection.executemany("insert or ignore into unplaced values (?)", [(row[0],) for row in rows])
 
     def remove(self, ids: Iterable[int]) -> None:
         """Forget tasks that are gone."""
         with self._connection() as connection:
-            connection.executemany("delete from tasks where id = ?", [(id,) for id in ids])
+            gone = [(id,) for id in ids]
+            connection.executemany("delete from tasks where id = ?", gone)
+            connection.executemany("delete from places where task = ?", gone)
+            connection.executemany("delete from unplaced where task = ?", gone)
 
     def markers(self) -> dict[int, str]:
         """Task id → marker, of all tasks."""
@@ -187,6 +215,47 @@ class TaskMirror:
                 "insert or replace into masks values (?, ?, ?, ?)",
                 (label, config, path, json.dumps(list(problems))),
             )
+
+    def settle_places(self, key: str, place: Callable[[dict[str, Any]], FramePlace | None]) -> None:
+        """Find the place of every task that is new or changed; of all where `key` is not that of last time.
+
+        Args:
+            key: stands for `place`: another one may tell other places.
+            place: of a task's data; None for an image of no sequence.
+        """
+        with self._connection() as connection:
+            if connection.execute("select key from placed_by").fetchone() != (key,):
+                connection.execute("delete from placed_by")
+                connection.execute("insert into placed_by values (?)", (key,))
+                connection.execute("insert or ignore into unplaced select id from tasks")
+            elif connection.execute("select 1 from unplaced").fetchone() is None:
+                return
+            connection.execute("delete from places where task in (select task from unplaced)")
+            waiting = "select id, data from tasks where id in (select task from unplaced)"
+            found = ((id, place(json.loads(data))) for id, data in connection.execute(waiting))
+            connection.executemany(
+                "insert into places values (?, ?, ?, ?, ?)",
+                [(id, p.folder, p.sequence, p.frame, p.name) for id, p in found if p is not None],
+            )
+            connection.execute("delete from unplaced")
+
+    def around(self, place: FramePlace, task: int, count: int) -> tuple[list[TaskData], list[TaskData]]:
+        """Up to `count` tasks before and after a place in its sequence, the nearest first: id and data.
+
+        Sees what `settle_places` has settled; the task itself need not be in the mirror.
+        """
+        here = (place.sequence, place.folder, place.frame, place.name, task)
+        with self._connection() as connection:
+            before, after = (
+                connection.execute(
+                    "select id, data from places join tasks on id = task where sequence = ? and folder = ?"  # noqa: S608 our own words
+                    f" and (frame, name, task) {sign} (?, ?, ?) and task <> ?"
+                    f" order by frame {order}, name {order}, task {order} limit ?",
+                    (*here, task, count),
+                ).fetchall()
+                for sign, order in (("<", "desc"), (">", "asc"))
+            )
+        return [(id, json.loads(data)) for id, data in before], [(id, json.loads(data)) for id, data in after]
 
     def _tasks(self, condition: str, *parameters: object) -> Iterator[MirroredTask]:
         with self._connection() as connection:

@@ -8,14 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
 from model_zoo.errors import SRPUError
 from srpu_backend.due import config_fingerprint
+from srpu_backend.frames import ImageFiles, frames_around, image_reference
 from srpu_backend.mirror import MirroredTask
-from srpu_backend.projects import Connection, Project
+from srpu_backend.projects import Project
 from srpu_backend.regions import masks_from_results
 from training.data.holdout import HoldoutLedger
 from training.data.manifest import IGNORE_INDEX, Manifest, Sample
@@ -26,12 +26,6 @@ from training.data.names import group_of, parse_name
 
 class NothingToLearn(SRPUError):
     """No labelled task could be turned into a sample."""
-
-
-class ImageSource(Protocol):
-    """The part of `ImageStore` that a snapshot needs."""
-
-    def fetch(self, reference: str, connection: Connection | None, task_id: int | None = None) -> Path: ...
 
 
 @dataclass(frozen=True)
@@ -48,7 +42,11 @@ class SnapshotResult:
 
 
 def build(
-    project: Project, images: ImageSource, holdout_share: float, go_on: Callable[[], None] = lambda: None
+    project: Project,
+    images: ImageFiles,
+    holdout_share: float,
+    go_on: Callable[[], None] = lambda: None,
+    input_depth: int = 1,
 ) -> SnapshotResult:
     """Write `snapshots/<hash>/manifest.json` from the labelled tasks of the mirror.
 
@@ -60,6 +58,7 @@ def build(
         images: where originals come from.
         holdout_share: share of the images to keep for the gate.
         go_on: called before each task; may raise to give up.
+        input_depth: how many frames of a sequence are to be looked at together; odd.
 
     Raises:
         BadLabelConfig: the project's label config cannot be served.
@@ -70,7 +69,7 @@ def build(
     for task in project.mirror.labelled():
         go_on()
         try:
-            sample, said = _sample(project, images, task)
+            sample, said = _sample(project, images, task, input_depth)
         except SRPUError as error:
             problems.append(f"Task {task.id} is left out: {error}")
             continue
@@ -91,25 +90,20 @@ def build(
     )
 
 
-def image_reference(task_data: dict[str, Any], image_field: str) -> str:
-    """The image to learn from and predict on: the original (TIFF, 16 bit) where there is one.
-
-    Raises `NothingToLearn` when the task names neither.
-    """
-    reference = task_data.get("original") or task_data.get(image_field)
-    if not isinstance(reference, str) or not reference:
-        raise NothingToLearn(f"its data has no image: neither `original` nor `{image_field}` names one.")
-    return reference
-
-
-def _sample(project: Project, images: ImageSource, task: MirroredTask) -> tuple[Sample, tuple[str, ...]]:
-    reference = image_reference(task.data, project.label_config.image_field)
+def _sample(
+    project: Project, images: ImageFiles, task: MirroredTask, depth: int
+) -> tuple[Sample, tuple[str, ...]]:
+    field = project.label_config.image_field
+    reference = image_reference(task.data, field)
+    if reference is None:
+        raise NothingToLearn(f"its data has no image: neither `original` nor `{field}` names one.")
     image = images.fetch(reference, project.connection, task.id)
     mask, problems = _mask(project, task, image_size(image))
-    shown = str(task.data.get(project.label_config.image_field) or task.data.get("original"))
+    shown = str(task.data.get(field) or task.data.get("original"))
     name = parse_name(shown)
     sequence = task.data.get("sequence") or name.sequence
     frame = task.data.get("frame", name.frame)
+    frames = frames_around(project, images, task.id, task.data, image, depth)
     sample = Sample(
         key=f"task-{task.id}",
         image=image,
@@ -117,7 +111,8 @@ def _sample(project: Project, images: ImageSource, task: MirroredTask) -> tuple[
         group=str(sequence or group_of(shown)),
         sequence=None if sequence is None else str(sequence),
         frame=frame if isinstance(frame, int) else None,
-        content=f"{image.stem}:{mask.stem}",
+        frames=frames,
+        content=":".join([image.stem, mask.stem, *(frame.stem for frame in frames)]),
     )
     return sample, problems
 
@@ -161,6 +156,7 @@ def _written(project: Project, manifest: Manifest) -> Path:
             sample.model_copy(
                 update={
                     "image": Path(os.path.relpath(sample.image, folder)),
+                    "frames": tuple(Path(os.path.relpath(frame, folder)) for frame in sample.frames),
                     "mask": None if sample.mask is None else Path(os.path.relpath(sample.mask, folder)),
                 }
             )

@@ -12,6 +12,7 @@ from micrographs import CLASSES, picture, write_sample
 from training.config import TrainingConfig, load_config
 from training.data.dataset import LabelledImages, TrainingCrops, loader
 from training.data.manifest import Sample
+from training.data.micrograph import BadImage, read_micrograph
 from training.data.samples import BadSample, read_stack, read_truth
 
 pytestmark = pytest.mark.fast
@@ -172,11 +173,21 @@ def test_too_few_frames_are_refused(samples: list[Sample]) -> None:
         read_stack(short, 3)
 
 
-def test_frames_of_other_sizes_are_refused(tmp_path: Path, samples: list[Sample]) -> None:
-    other = write_sample(tmp_path, "other", picture(9, (50, 50))[0], None)
-    frames = (samples[0].image, samples[1].image, other.image)
-    with pytest.raises(BadSample, match=r"other\.png of task-0 is 50 × 50 .* 80 × 96"):
-        read_stack(samples[0].model_copy(update={"frames": frames}), 3)
+def test_the_nearest_frame_stands_in_for_one_that_does_not_fit(tmp_path: Path, samples: list[Sample]) -> None:
+    other = write_sample(tmp_path, "other", picture(9, (50, 50))[0], None).image
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(samples[2].image.read_bytes()[:100])
+    before, middle = samples[1].image, samples[0].image
+    stack = read_stack(samples[0].model_copy(update={"frames": (broken, before, middle, other, other)}), 5)
+    first, second = (read_micrograph(path) for path in (before, middle))
+    assert np.array_equal(stack, np.stack([first, first, second, second, second]))
+
+
+def test_the_image_itself_has_no_stand_in(tmp_path: Path, samples: list[Sample]) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no image")
+    with pytest.raises(BadImage):
+        read_stack(samples[0].model_copy(update={"frames": (samples[1].image, broken, samples[2].image)}), 3)
 
 
 def test_a_mask_of_another_size_names_both(tmp_path: Path) -> None:

@@ -91,6 +91,11 @@ def stem_of(name: str) -> str:
     return _path_without_extension(name).rsplit("/", 1)[-1]
 
 
+def folder_of(name: str) -> str:
+    """The folder a path or reference names, '' where it names none."""
+    return _path_of(name).rpartition("/")[0]
+
+
 def _path_without_extension(name: str) -> str:
     return _EXTENSION.sub("", _without_upload_prefix(_path_of(name)))
 

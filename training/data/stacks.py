@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from sqlite3 import Row
+from typing import TypeVar
 
 from training.data.catalog import Catalog
 
@@ -12,6 +13,20 @@ _ORDERED = (
     "SELECT * FROM images WHERE usable"
     " ORDER BY folder, sequence IS NULL, sequence, frame IS NULL, frame, name"
 )
+
+T = TypeVar("T")
+
+
+def filled_up(middle: T, before: Sequence[T], after: Sequence[T], reach: int) -> tuple[T, ...]:
+    """A stack of 2 · `reach` + 1 frames from those there are, each side the nearest first.
+
+    Where a side has too few, the last one it has, or the middle, is repeated.
+    """
+    sides = []
+    for side in (before, after):
+        there = list(side[:reach])
+        sides.append(there + [there[-1] if there else middle] * (reach - len(there)))
+    return (*reversed(sides[0]), middle, *sides[1])
 
 
 def stacks(catalog: Catalog, depth: int) -> Iterator[tuple[Row, tuple[str, ...]]]:
@@ -40,17 +55,15 @@ def _frames(window: list[Row | None], place: int, reach: int) -> tuple[str, ...]
     middle = window[place]
     if middle is None or reach == 0 or middle["sequence"] is None or middle["frame"] is None:
         return ()
-    paths = [middle["path"]]
+    sides: list[list[str]] = []
     for step in (-1, 1):
-        last = middle["path"]
-        broken = False
-        for offset in range(1, reach + 1):
-            at = place + step * offset
+        sides.append([])
+        for at in range(place + step, place + step * (reach + 1), step):
             neighbour = window[at] if 0 <= at < len(window) else None
-            broken = broken or neighbour is None or not _alike(middle, neighbour)
-            last = last if broken or neighbour is None else neighbour["path"]
-            paths.insert(0 if step < 0 else len(paths), last)
-    return tuple(paths)
+            if neighbour is None or not _alike(middle, neighbour):
+                break
+            sides[-1].append(neighbour["path"])
+    return filled_up(middle["path"], sides[0], sides[1], reach)
 
 
 def _alike(one: Row, other: Row) -> bool:
