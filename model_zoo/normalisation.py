@@ -7,6 +7,7 @@ values. The default stretches each image to its own percentile range.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from numpy.typing import NDArray
 from model_zoo.card import Normalisation
 from model_zoo.errors import SRPUError
 from model_zoo.info_bar import info_bar_height
+
+Normaliser = Callable[[NDArray[Any]], NDArray[np.float32]]
+"""Raw intensities of any shape → float32 of that shape."""
 
 _SAMPLE = 4_000_000  # values of a float image that its percentiles are estimated from
 _CHUNK = 2**24  # pixels counted at once: np.bincount widens each to 8 bytes
@@ -35,15 +39,26 @@ def normalise(stack: NDArray[Any], how: Normalisation) -> NDArray[np.float32]:
     integers by their dtype's maximum and takes floats as being in [0, 1] already. NaN and -inf become
     the darkest value, +inf the brightest; a constant image becomes mid grey. Raises `BadIntensities`.
     """
+    return normaliser(stack, how)(stack)
+
+
+def normaliser(stack: NDArray[Any], how: Normalisation) -> Normaliser:
+    """What `normalise` does to `stack`, to be done to parts of it: memory for a part is all it takes.
+
+    Raises `BadIntensities`.
+    """
     if stack.ndim != 3 or stack.size == 0:
         raise BadIntensities(f"An image stack must be (frames, height, width); this one is {stack.shape}.")
     if stack.dtype == np.bool_:
-        stack = stack.view(np.uint8) * np.uint8(255)
+        of_bytes = normaliser(stack.view(np.uint8) * np.uint8(255), how)
+        return lambda part: of_bytes(part.view(np.uint8) * np.uint8(255))
     if stack.dtype.kind == "u" and stack.dtype.itemsize <= 2:
-        return _normalise_counts(stack, how)
+        table = _table_of_counts(stack, how)
+        return lambda part: np.take(table, part)
     if stack.dtype.kind not in "uif":
         raise BadIntensities(f"Intensities must be integers or floats; this image holds {stack.dtype}.")
-    return _normalise_values(stack, how)
+    low, high = _range(stack, how)
+    return lambda part: _normalise_values(part, low, high, how)
 
 
 def picture(stack: NDArray[Any], how: Normalisation) -> NDArray[Any]:
@@ -52,15 +67,14 @@ def picture(stack: NDArray[Any], how: Normalisation) -> NDArray[Any]:
     return stack[:, : stack.shape[1] - bar]
 
 
-def _normalise_counts(stack: NDArray[Any], how: Normalisation) -> NDArray[np.float32]:
-    """uint8 and uint16: percentiles from the histogram, the mapping through a table."""
+def _table_of_counts(stack: NDArray[Any], how: Normalisation) -> NDArray[np.float32]:
+    """uint8 and uint16: percentiles from the histogram, the mapping as a table of all levels."""
     levels = int(np.iinfo(stack.dtype).max) + 1
     if how.kind == "range":
         low, high = 0.0, float(levels - 1)
     else:
         low, high = _range_of_histogram(_histogram(picture(stack, how), levels), how)
-    table: NDArray[np.float32] = _standardised(np.arange(levels, dtype=np.float64), low, high, how)
-    return np.take(table, stack)
+    return _standardised(np.arange(levels, dtype=np.float64), low, high, how)
 
 
 def _histogram(stack: NDArray[Any], levels: int) -> NDArray[np.int64]:
@@ -81,14 +95,16 @@ def _range_of_histogram(counts: NDArray[np.int64], how: Normalisation) -> tuple[
     return float(present[0]), float(present[-1])
 
 
-def _normalise_values(stack: NDArray[Any], how: Normalisation) -> NDArray[np.float32]:
-    """Floats and wide or signed integers."""
+def _range(stack: NDArray[Any], how: Normalisation) -> tuple[float, float]:
+    """Of floats and wide or signed integers: what becomes 0 and 1."""
     if how.kind == "range":
-        low, high = 0.0, float(np.iinfo(stack.dtype).max) if stack.dtype.kind in "ui" else 1.0
-    else:
-        low, high = _range_of_values(stack, how)
+        return 0.0, float(np.iinfo(stack.dtype).max) if stack.dtype.kind in "ui" else 1.0
+    return _range_of_values(stack, how)
+
+
+def _normalise_values(part: NDArray[Any], low: float, high: float, how: Normalisation) -> NDArray[np.float32]:
     with np.errstate(over="ignore", invalid="ignore"):  # values near the end of float64 become 0 or 1
-        return _standardised(stack, low, high, how)
+        return _standardised(part, low, high, how)
 
 
 def _range_of_values(stack: NDArray[Any], how: Normalisation) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from model_zoo.card import ModelCard
 from model_zoo.decoders import stride
 from model_zoo.errors import BrokenModel
 from model_zoo.inference.engines import Engine, EngineName, load_engine
-from model_zoo.inference.tiles import BadImageStack, Tiling, probabilities
+from model_zoo.inference.tiles import BadImageStack, Band, Tiling, bands
 from model_zoo.integrity import verify
-from model_zoo.normalisation import normalise
+from model_zoo.normalisation import normaliser
 
 _ROWS = 256  # argmax gives 8 bytes a pixel: taken in strips
 
@@ -60,11 +61,30 @@ class Predictor:
         `BadImageStack` or `model_zoo.normalisation.BadIntensities`.
         """
         stack = self._checked(stack)
-        normalised = normalise(stack, self.card.normalisation)
-        found = probabilities(
-            normalised, self.card.spec.classes, self.engine.logits, self._tiling, self.engine.batch
+        found = np.empty((self.card.spec.classes, *stack.shape[1:]), dtype=np.float32)
+        for band in self.bands(stack):
+            found[:, band.rows] = band.probabilities
+        return Segmentation(most_probable(found), found)
+
+    def class_map(self, stack: NDArray[Any]) -> NDArray[np.uint8]:
+        """As `predict`, but only the most probable class, (H, W): no more than a row of tiles is held."""
+        stack = self._checked(stack)
+        found = np.empty(stack.shape[1:], dtype=np.uint8)
+        for band in self.bands(stack):
+            found[band.rows] = most_probable(band.probabilities)
+        return found
+
+    def bands(self, stack: NDArray[Any]) -> Iterator[Band]:
+        """As `predict`, from top to bottom, for images whose probabilities are too many to be held."""
+        stack = self._checked(stack)
+        scaled = normaliser(stack, self.card.normalisation)
+        return bands(
+            stack,
+            self.card.spec.classes,
+            lambda tiles: self.engine.logits(scaled(tiles)),
+            self._tiling,
+            self.engine.batch,
         )
-        return Segmentation(_most_probable(found), found)
 
     def _checked(self, stack: NDArray[Any]) -> NDArray[Any]:
         depth = self.card.spec.input_depth
@@ -80,7 +100,8 @@ class Predictor:
         return stack
 
 
-def _most_probable(found: NDArray[np.float32]) -> NDArray[np.uint8]:
+def most_probable(found: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(C, H, W) → (H, W): the first of the classes that are highest."""
     class_map = np.empty(found.shape[1:], dtype=np.uint8)
     for top in range(0, class_map.shape[0], _ROWS):
         class_map[top : top + _ROWS] = found[:, top : top + _ROWS].argmax(axis=0)

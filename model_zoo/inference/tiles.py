@@ -11,13 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model_zoo.errors import SRPUError
 
-Logits = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Logits = Callable[[NDArray[Any]], NDArray[np.float32]]
+"""Tiles (N, D, h, w), cut from the stack, to (N, C, h, w)."""
 _LEAST_WEIGHT = 1e-3  # of the centre's: keeps the division stable where a single tile reaches
 
 
@@ -45,31 +47,86 @@ class Tiling:
         return cls(tile, min(max(tile // 8, 64), tile // 2), stride, 4 * tile * tile)
 
 
+@dataclass(frozen=True)
+class Band:
+    """Rows of an image that are answered."""
+
+    rows: slice
+    probabilities: NDArray[np.float32]
+    """(C, rows, W)."""
+
+
 def probabilities(
-    stack: NDArray[np.float32], classes: int, logits: Logits, tiling: Tiling, batch: int = 1
+    stack: NDArray[Any], classes: int, logits: Logits, tiling: Tiling, batch: int = 1
 ) -> NDArray[np.float32]:
-    """(D, H, W) normalised → (C, H, W), non-negative, summing to 1 over C."""
+    """(D, H, W) as `logits` takes it → (C, H, W), non-negative, summing to 1 over C."""
+    found = np.empty((classes, *stack.shape[1:]), dtype=np.float32)
+    for band in bands(stack, classes, logits, tiling, batch):
+        found[:, band.rows] = band.probabilities
+    return found
+
+
+def bands(
+    stack: NDArray[Any], classes: int, logits: Logits, tiling: Tiling, batch: int = 1
+) -> Iterator[Band]:
+    """The same from top to bottom, in bands of rows that no further tile reaches.
+
+    Held at a time are one row of tiles, 4 (C + 1) × tile × W bytes, and `batch` tiles: never the whole image.
+    """
     height, width = stack.shape[1:]
     sides = [_up_to_multiple(side, tiling.stride) for side in (height, width)]
     if sides[0] * sides[1] > tiling.whole:
         sides = [_side(length, tiling) for length in (height, width)]
     windows = list(_windows(stack.shape[1:], sides, tiling.overlap))
     if len(windows) == 1:
-        return softmax(logits(_cut(stack, *windows[0], sides)[None])[0])[:, :height, :width]
-    weight = np.outer(_gaussian(sides[0]), _gaussian(sides[1]))
-    total = np.zeros((classes, height, width), dtype=np.float32)
-    weights = np.zeros((height, width), dtype=np.float32)
+        answer = softmax(logits(_cut(stack, *windows[0], sides)[None])[0])
+        yield Band(slice(0, height), answer[:, :height, :width])
+        return
+    blend = _Blend(classes, sides, width)
+    for top, left, answer in _answers(stack, windows, sides, logits, batch):
+        if top > blend.top:
+            yield blend.finish(top)
+        blend.add(left, softmax(answer))
+    yield blend.finish(height)
+
+
+class _Blend:
+    """Weighted sums over the rows of the tiles in work, `top` and those below."""
+
+    def __init__(self, classes: int, sides: list[int], width: int) -> None:
+        self.top = 0
+        self._weight = np.outer(_gaussian(sides[0]), _gaussian(sides[1]))
+        self._total = np.zeros((classes, sides[0], width), dtype=np.float32)
+        self._weights = np.zeros((sides[0], width), dtype=np.float32)
+
+    def add(self, left: int, answer: NDArray[np.float32]) -> None:
+        """Add a tile's probabilities (C, h, w) whose top is at `top`."""
+        columns = slice(left, left + answer.shape[2])
+        inside = self._weight[:, : self._weights[:, columns].shape[1]]
+        self._total[..., columns] += answer[..., : inside.shape[1]] * inside
+        self._weights[:, columns] += inside
+
+    def finish(self, top: int) -> Band:
+        """The rows above `top`, and go on with those from there."""
+        count = top - self.top
+        found = Band(slice(self.top, top), self._total[:, :count] / self._weights[:count])
+        for sums in (self._total, self._weights):
+            rest = max(0, sums.shape[-2] - count)
+            sums[..., :rest, :] = sums[..., count:, :].copy()
+            sums[..., rest:, :] = 0
+        self.top = top
+        return found
+
+
+def _answers(
+    stack: NDArray[Any], windows: list[tuple[int, int]], sides: list[int], logits: Logits, batch: int
+) -> Iterator[tuple[int, int, NDArray[np.float32]]]:
+    """Top, left and logits of each window, in order."""
     remaining = iter(windows)
     while some := list(islice(remaining, batch)):
         answers = logits(np.stack([_cut(stack, top, left, sides) for top, left in some]))
         for (top, left), answer in zip(some, answers, strict=True):
-            rows, columns = slice(top, top + sides[0]), slice(left, left + sides[1])
-            shape = weights[rows, columns].shape
-            inside = weight[: shape[0], : shape[1]]
-            total[:, rows, columns] += softmax(answer)[:, : shape[0], : shape[1]] * inside
-            weights[rows, columns] += inside
-    total /= weights
-    return total
+            yield top, left, answer
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -105,7 +162,7 @@ def _count(length: int, side: int, overlap: int) -> int:
     return 1 if length <= side else -(-(length - overlap) // (side - overlap))
 
 
-def _cut(stack: NDArray[np.float32], top: int, left: int, sides: list[int]) -> NDArray[np.float32]:
+def _cut(stack: NDArray[Any], top: int, left: int, sides: list[int]) -> NDArray[Any]:
     """One window, continued by reflection beyond the image's right and bottom border."""
     window = stack[:, top : top + sides[0], left : left + sides[1]]
     missing = [(0, 0)] + [
