@@ -49,14 +49,19 @@ class ModelSpec(Frozen):
 class Normalisation(Frozen):
     """How raw intensities become network input; see `model_zoo.normalisation.normalise`."""
 
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
     kind: Literal["percentile", "range"] = "percentile"
     """`percentile`: each image stretched to its own percentile range; `range`: divided by its dtype's
     maximum."""
     low: float = Field(default=1.0, ge=0, lt=100)
+    """Percentile that becomes 0, in %."""
     high: float = Field(default=99.0, gt=0, le=100)
+    """Percentile that becomes 1, in %."""
     mean: float = 0.449
     """Subtracted after scaling to [0, 1]; 0.449 and 0.226 are ImageNet's means over its channels."""
     std: float = Field(default=0.226, gt=0)
+    """Divided by after that."""
     info_bar: Literal["leave_out", "keep"] = "leave_out"
     """`leave_out`: the microscope's bar below the picture does not count for the percentiles, is not learnt
     from, and is answered as class 0; see `model_zoo.info_bar`."""

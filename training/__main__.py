@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from model_zoo.errors import SRPUError
-from training.commands import augment_preview, datasets, evaluate, measure, pipeline, simulate, train
+from training.commands import augment_preview, config, datasets, evaluate, measure, pipeline, simulate, train
 from training.commands.command import Command
 from training.progress import clear_error, write_error
 
@@ -24,6 +24,7 @@ COMMANDS = (
     datasets.CHECK,
     augment_preview.COMMAND,
     train.COMMAND,
+    config.COMMAND,
     evaluate.COMMAND,
     measure.COMMAND,
     simulate.COMMAND,

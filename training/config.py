@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,6 +165,10 @@ class Resolved:
     origins: Mapping[str, str]
     """By dotted name, of what is not a built-in default: `preset gpu`, the name of an environment variable,
     or `command line`."""
+
+    def as_json(self) -> str:
+        """Both, as one line of JSON."""
+        return json.dumps({"config": self.config.model_dump(mode="json"), "origins": dict(self.origins)})
 
 
 def load_config(

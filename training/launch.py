@@ -22,7 +22,7 @@ from typing import IO
 
 from model_zoo.card import CARD_NAME, ModelCard
 from model_zoo.errors import SRPUError
-from training.config import BadConfig, TrainingConfig
+from training.config import BadConfig, Resolved, TrainingConfig
 from training.data.manifest import Manifest
 from training.progress import Progress
 from training.ranks import Ranks
@@ -82,7 +82,11 @@ def needs_processes(config: TrainingConfig, environment: Mapping[str, str]) -> b
 
 
 def train_in_processes(
-    manifest: Manifest, config: TrainingConfig, out: Path, report: Callable[[Progress], None]
+    manifest: Manifest,
+    config: TrainingConfig,
+    out: Path,
+    report: Callable[[Progress], None],
+    origins: Mapping[str, str],
 ) -> ModelCard:
     """`training.supervised.train`, in `config.devices` processes on this machine.
 
@@ -94,7 +98,7 @@ def train_in_processes(
     with TemporaryDirectory() as folder:
         request = Path(folder)
         manifest.write(request / "manifest.json")
-        (request / "config.json").write_text(config.model_dump_json(), encoding="utf-8")
+        (request / "config.json").write_text(Resolved(config, origins).as_json(), encoding="utf-8")
         command = [sys.executable, "-m", "training.launch", str(request), str(out)]
         children = [
             subprocess.Popen(
@@ -186,9 +190,10 @@ def _child(request: Path, out: Path) -> int:
 
     end_with_parent(sys.stdin.buffer)
     manifest = Manifest.read(request / "manifest.json")
-    config = TrainingConfig.model_validate_json((request / "config.json").read_bytes())
+    asked = json.loads((request / "config.json").read_bytes())
+    config = TrainingConfig.model_validate(asked["config"])
     try:
-        train(manifest, config, out, lambda progress: _say(progress.model_dump_json()))
+        train(manifest, config, out, lambda now: _say(now.model_dump_json()), asked["origins"])
     except SRPUError as error:
         _say(json.dumps({"error": str(error)}))
         return _BAD_INPUT

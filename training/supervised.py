@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from model_zoo.inference.engines import load_engine
 from model_zoo.store import export_onnx, file_hashes, save_model
 from training.code_version import code_version
 from training.config import BadConfig, TrainingConfig
+from training.config_text import CONFIG_NAME, commented
 from training.data.dataset import LabelledImages
 from training.data.manifest import Manifest
 from training.evaluation import evaluate
@@ -43,11 +44,13 @@ def train(
     config: TrainingConfig,
     out: Path,
     report: Callable[[Progress], None] = lambda progress: None,
+    origins: Mapping[str, str] | None = None,
 ) -> ModelCard:
     """Train a model on the labelled `train` samples of `manifest` and leave it in `out`.
 
     `out` then holds `model.safetensors`, `model.onnx` (where the network can be exported), `card.json`
-    with an empty version, and `tensorboard/`. A call that was killed goes on from `checkpoints/last.ckpt`
+    with an empty version, `config.yaml` (every setting as it was on this machine, explained, with its origin
+    of `origins`), and `tensorboard/`. A call that was killed goes on from `checkpoints/last.ckpt`
     when it is made again with the same data and configuration, within the same budget; one that had
     finished returns its card at once.
 
@@ -59,10 +62,12 @@ def train(
         report(Progress(stage="done", fraction=1.0, message="this model was finished before"))
         return finished
     if needs_processes(config, os.environ):
-        return train_in_processes(manifest, config, out, report)
+        return train_in_processes(manifest, config, out, report, origins or {})
     job = _job(manifest, config, out, report)
     if config.threads:
         torch.set_num_threads(config.threads)
+    if job.ranks.is_first:
+        write_atomically(out / CONFIG_NAME, _explained(job, origins or {}).encode())
     images = _read_images(job)
     fitted = fit_within_memory(job, images)
     shutil.rmtree(_mapped_images(job), ignore_errors=True)
@@ -89,6 +94,11 @@ def _job(manifest: Manifest, config: TrainingConfig, out: Path, report: Callable
             "dataset.json of `python -m training split`, or set `validation` to none."
         )
     return Job(manifest, config, known, _spec(manifest, known), out, report, ranks)
+
+
+def _explained(job: Job, origins: Mapping[str, str]) -> str:
+    decided = [name for name, value in job.asked if value == "auto" and getattr(job.config, name) != "auto"]
+    return commented(job.config, {**origins, **dict.fromkeys(decided, "auto, on this machine")})
 
 
 def _keep_quiet(progress: Progress) -> None:

@@ -150,7 +150,7 @@ def test_a_batch_that_cannot_be_shared_is_refused_before_anything_starts(
     data: Manifest, tmp_path: Path
 ) -> None:
     with pytest.raises(BadRanks, match="3 processes cannot share"):
-        train_in_processes(data, config("devices=3"), tmp_path, lambda progress: None)
+        train_in_processes(data, config("devices=3"), tmp_path, lambda progress: None, {})
 
 
 def children(*programs: str) -> list[subprocess.Popen[str]]:

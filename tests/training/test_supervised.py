@@ -71,6 +71,7 @@ def assert_equal(one: Path, other: Path) -> None:
 def test_a_model_folder_comes_out(data: Manifest, uninterrupted: Path) -> None:
     assert {path.name for path in uninterrupted.iterdir()} == {
         "card.json",
+        "config.yaml",
         "model.onnx",
         "model.safetensors",
         "tensorboard",

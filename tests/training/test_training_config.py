@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from training.config import BadConfig, TrainingConfig, load_config, presets, resolve
+from training.config_text import commented
 
 pytestmark = pytest.mark.fast
 
@@ -107,6 +108,18 @@ def test_the_environment_is_stronger_than_the_preset_and_weaker_than_the_command
     assert found.origins["minutes"] == "command line"
     assert found.origins["encoder"] == "preset test"
     assert "seed" not in found.origins
+
+
+def test_the_explained_configuration_is_a_preset_again(tmp_path: Path) -> None:
+    found = resolve("test", ["augmentation.noise=0.01", "max_steps=null"], {"SRPU_TRAINING__LR": "1e-4"})
+    text = commented(found.config, found.origins)
+    (tmp_path / "mine.yaml").write_text(text)
+    assert load_config(str(tmp_path / "mine.yaml")) == found.config
+    assert "lr: 0.0001  # SRPU_TRAINING__LR" in text
+    assert "  noise: 0.01  # command line" in text
+    assert "seed: 0  # built-in default" in text
+    assert "# Side of a training crop in px;" in text
+    assert "Typical: 1e-4 to 1e-3." in text
 
 
 def test_a_mistake_in_the_environment_names_the_variable() -> None:

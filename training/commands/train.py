@@ -9,7 +9,7 @@ from pathlib import Path
 from model_zoo.card import ModelCard
 from training.commands.command import Command, add_json_argument, add_parent_argument, percent
 from training.commands.training_options import add_training_options, overrides_of
-from training.config import load_config
+from training.config import resolve
 from training.data.manifest import Manifest
 from training.progress import Progress, ProgressFile
 
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Train and say what came out; returns the exit code."""
-    config = load_config(options.preset, overrides_of(options), os.environ)
+    asked = resolve(options.preset, overrides_of(options), os.environ)
     manifest = Manifest.read(options.manifest)
     options.out.mkdir(parents=True, exist_ok=True)
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started, if it did
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     report(Progress(stage="read", message="starting"))
     from training.supervised import train
 
-    card = train(manifest, config, options.out, report)
+    card = train(manifest, asked.config, options.out, report, asked.origins)
     if first:
         _tell(options, card)
     return 0
