@@ -78,11 +78,12 @@ def changes_alone(
 
 
 def alone(config: Augmentation, name: str) -> Augmentation | None:
-    """`config` with nothing but the change of that name, which always happens; None: it has no strength."""
+    """`config` with nothing but the change of that name, which always happens; None: it is off."""
+    if not config.enabled:
+        return None
     chances = {field: float(field == name) for field in Probabilities.model_fields}
     only = config.model_copy(
         update={
-            "enabled": True,
             "orientation": config.orientation and name == "orientation",
             "scale": config.scale if name == "scale" else (1.0, 1.0),
             "probability": 1.0,

@@ -29,10 +29,13 @@ def charging(insulator: Floats, strength: float, rng: np.random.Generator) -> Fl
     if not strength or not insulator.any():
         return np.zeros_like(insulator)
     memory = math.exp(-1 / TRAIL)
-    trail = lfilter([1 - memory], [1, -memory], insulator, axis=1)
-    lines = 1 + 0.45 * rng.standard_normal((len(insulator), 1))
-    bloom = cv2.GaussianBlur(insulator, (0, 0), 5) + 0.6 * insulator
-    return np.asarray(strength * (0.8 * bloom * (0.5 + 0.5 * lines) - 1.6 * trail * lines), np.float32)
+    # All in float32: twice as fast, and a training does it many times.
+    filters = np.array([1 - memory], np.float32), np.array([1, -memory], np.float32)
+    trail = lfilter(*filters, insulator, axis=1)
+    lines = np.asarray(1 + 0.45 * rng.standard_normal((len(insulator), 1)), np.float32)
+    bloom = cv2.GaussianBlur(insulator, (0, 0), 5) + np.float32(0.6) * insulator
+    amount = np.float32(strength)
+    return np.asarray(bloom * (0.4 * amount * (1 + lines)) - trail * (1.6 * amount * lines), np.float32)
 
 
 def curtains(size: tuple[int, int], amplitude: float, rng: np.random.Generator) -> Floats:
