@@ -6,7 +6,6 @@ import gc
 import hashlib
 import json
 import logging
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -218,7 +217,7 @@ class _Fit:
                 log_every_n_steps=10,
                 callbacks=self._callbacks(),
                 enable_checkpointing=False,
-                enable_progress_bar=sys.stderr.isatty(),
+                enable_progress_bar=False,  # ours shows what is reported
                 enable_model_summary=False,
                 use_distributed_sampler=False,
             )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from model_zoo.card import ModelCard
 from training.commands.command import Command, add_json_argument, add_parent_argument, percent
+from training.commands.training_bar import TrainingBar
 from training.commands.training_options import add_training_options, overrides_of
 from training.config import resolve
 from training.data.manifest import Manifest
@@ -37,18 +38,21 @@ def run(options: argparse.Namespace) -> int:
     manifest = Manifest.read(options.manifest)
     options.out.mkdir(parents=True, exist_ok=True)
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started, if it did
-    report = ProgressFile(options.out) if first else _keep_quiet
-    report(Progress(stage="read", message="starting"))
-    from training.supervised import train
+    file = ProgressFile(options.out)
+    with TrainingBar() as bar:
 
-    card = train(manifest, asked.config, options.out, report, asked.origins)
+        def report(progress: Progress) -> None:
+            if first:
+                file(progress)
+                bar(progress)
+
+        report(Progress(stage="read", message="starting"))
+        from training.supervised import train
+
+        card = train(manifest, asked.config, options.out, report, asked.origins)
     if first:
         _tell(options, card)
     return 0
-
-
-def _keep_quiet(progress: Progress) -> None:
-    """One process of several reports."""
 
 
 def _tell(options: argparse.Namespace, card: ModelCard) -> None:
