@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from model_zoo.card import ClassInfo
 from srpu_backend.label_config import Control, LabelConfig
-from srpu_backend.regions import bitmask, rle
 from srpu_backend.regions.outlines import Component, components, joined
 from training.data.manifest import IGNORE_INDEX
+from training.data.regions import bitmask, rle
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
 
 from srpu_backend.regions.outlines import components, joined
-from srpu_backend.regions.shapes import fill
+from training.data.regions.shapes import fill
 
 pytestmark = pytest.mark.fast
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
-from srpu_backend.regions.errors import BadRegion
+from training.data.regions.errors import BadRegion
 
 _PREFIX = "data:image/png;base64,"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR"

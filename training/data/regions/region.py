@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srpu_backend.regions import bitmask, rle, shapes
-from srpu_backend.regions.errors import BadRegion
+from training.data.regions import bitmask, rle, shapes
+from training.data.regions.errors import BadRegion
 
 OPAQUE_ENOUGH = 128
 """Alpha from which a brush region has a pixel: strokes are anti-aliased, and half covered is covered."""
@@ -51,7 +51,7 @@ class Region:
         return self.draw(self.value, shape)
 
 
-def read_regions(results: Sequence[Any], image_name: str, problems: list[str]) -> Iterator[Region]:
+def read_regions(results: Sequence[Any], image_name: str | None, problems: list[str]) -> Iterator[Region]:
     """The regions of an annotation in drawing order, the two results of a pair as one.
 
     What says nothing of pixels, such as choices or keypoints, is passed over. What should and does not is

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srpu_backend.regions.errors import BadRegion
+from training.data.regions.errors import BadRegion
 
 MAX_POINTS = 100_000
 _FARTHEST_PERCENT = 10_000.0

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srpu_backend.regions.errors import BadRegion
+from training.data.regions.errors import BadRegion
 
 _HEADER_BITS = 53
 _SIZES = np.array([3, 4, 8, 16])
