@@ -12,7 +12,19 @@ from pathlib import Path
 from typing import BinaryIO
 
 from model_zoo.errors import SRPUError
-from training.commands import augment_preview, config, datasets, evaluate, measure, pipeline, simulate, train
+from training.commands import (
+    augment_preview,
+    config,
+    datasets,
+    evaluate,
+    export,
+    measure,
+    pipeline,
+    predict,
+    rank,
+    simulate,
+    train,
+)
 from training.commands.command import Command
 from training.progress import clear_error, write_error
 
@@ -26,7 +38,10 @@ COMMANDS = (
     train.COMMAND,
     config.COMMAND,
     evaluate.COMMAND,
+    predict.COMMAND,
     measure.COMMAND,
+    export.COMMAND,
+    rank.COMMAND,
     simulate.COMMAND,
 )
 

@@ -20,7 +20,7 @@ from model_zoo.normalisation import normalise
 
 NAME = "texture-1"
 """Changes when the numbers do."""
-SIDE = 512
+SIDE = 384
 """Longer side in px that images are reduced to; bounds time and memory."""
 _LEVELS = 5
 _LEAST = 16  # px below which a level of the pyramid says nothing
@@ -113,12 +113,14 @@ def _spectrum(image: Floats) -> Floats:
     edges = np.geomspace(1 / 128, 0.5, _RINGS)
     rings = np.searchsorted(edges, np.hypot(rows, columns).reshape(-1)).clip(0, _RINGS - 1)
     total = np.bincount(rings, power.reshape(-1), minlength=_RINGS)
-    return np.log10(total / (total.sum() + 1e-12) + 1e-6).astype(np.float32) / 3
+    shares: Floats = np.log10(total / (total.sum() + 1e-12) + 1e-6).astype(np.float32) / 3
+    return shares
 
 
 def _shares(counts: NDArray[Any]) -> Floats:
     """Square roots of the shares: their distance is Hellinger's."""
-    return np.sqrt(counts / max(1, counts.sum())).astype(np.float32)
+    roots: Floats = np.sqrt(counts / max(1, counts.sum())).astype(np.float32)
+    return roots
 
 
 def _log(value: float) -> float:

@@ -30,6 +30,14 @@ class UnknownStrategy(SRPUError):
 class StrategyNeedsModel(SRPUError):
     """A strategy that ranks by predictions, without a model."""
 
+    @classmethod
+    def of(cls, name: str) -> StrategyNeedsModel:
+        """The error for one strategy."""
+        return cls(
+            f"The strategy {name} ranks by what a model is unsure of; give one with --model, or choose "
+            "hybrid, typiclust, coreset or probcover, which need none."
+        )
+
 
 @dataclass(frozen=True)
 class Turn:
@@ -173,11 +181,8 @@ def cover(pool: Pool, turn: Turn) -> list[Pick]:
 
 def answers_of(pool: Pool, name: str) -> Answers:
     """The model's answers; raises `StrategyNeedsModel` where there are none of that name."""
-    if pool.answers is None or (name not in pool.answers.uncertainty and name != "hybrid"):
-        raise StrategyNeedsModel(
-            f"The strategy {name} ranks by what a model is unsure of; give one with --model, or choose "
-            "hybrid, typiclust, coreset or probcover, which need none."
-        )
+    if pool.answers is None or (name not in pool.answers.uncertainty):
+        raise StrategyNeedsModel.of(name)
     return pool.answers
 
 

@@ -171,7 +171,8 @@ class Descriptions:
 
     def _pixels(self, number: int) -> NDArray[np.float32]:
         raw = os.pread(self._file.fileno(), _SIDE**2, number * _ROW + _NUMBERS)
-        return _unit(np.frombuffer(raw, np.uint8)[None])[0]
+        pixels: NDArray[np.float32] = _unit(np.frombuffer(raw, np.uint8)[None])[0]
+        return pixels
 
 
 def _unit(raw: NDArray[np.uint8]) -> NDArray[np.float32]:
