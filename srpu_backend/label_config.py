@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from model_zoo.card import ClassInfo
+from model_zoo.card import BACKGROUND_NAMES, ClassInfo
 from srpu_backend.label_tags import (
     EXAMPLE,
     KIND_OF_TAG,
@@ -38,7 +38,7 @@ DEFAULT_MAX_REGIONS = 200
 """With about 200 polygons on 2048 × 1536 px the editor takes 13 s to open a task; beyond, it is no help."""
 
 _CANNOT_DRAW_MASKS = ("rectangle", "ellipse", "labels")
-_BACKGROUND_NAMES = ("background", "bg")
+
 
 # Sasha Trubetskoy, "List of 20 simple, distinct colors" (2017), the light ones last
 _COLORS = (
@@ -208,7 +208,7 @@ def _explicit_background(labels: tuple[Label, ...]) -> str | None:
     """Name of the label that stands for the background, if one does."""
     flagged = _names(label for label in labels if label.is_background)
     named = _names(
-        label for label in labels if {label.name.lower(), label.also.lower()} & {*_BACKGROUND_NAMES}
+        label for label in labels if {label.name.lower(), label.also.lower()} & {*BACKGROUND_NAMES}
     )
     found = flagged or named
     if len(found) > 1:

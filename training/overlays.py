@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from model_zoo.card import ClassInfo
+from model_zoo.card import BACKGROUND_NAMES, ClassInfo
 from training.data.classes_file import BadClasses, Color, rgb
 from training.data.manifest import IGNORE_INDEX
 
@@ -36,7 +36,6 @@ _TINTS: tuple[Color, ...] = (
     (86, 180, 233),
     (230, 159, 0),
 )
-_CLEAR_NAMES = ("background", "bg")
 _DISPLAY_PERCENTILES = (0.1, 99.9)
 _HATCH_PERIOD, _HATCH_WIDTH = 8, 2
 _DIMMED = 0.55
@@ -119,7 +118,7 @@ def class_colors(classes: Sequence[ClassInfo]) -> NDArray[np.uint8]:
 def clear_classes(classes: Sequence[ClassInfo]) -> NDArray[np.bool_]:
     """Which classes are left clear in pictures: bool (C,)."""
     clear = [
-        info.implicit or info.name.casefold() in _CLEAR_NAMES or _rgb(info.color) == (0, 0, 0)
+        info.implicit or info.name.casefold() in BACKGROUND_NAMES or _rgb(info.color) == (0, 0, 0)
         for info in classes
     ]
     return np.array(clear, dtype=bool)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_zoo.card import ModelCard
+from model_zoo.card import ModelCard, background
 from model_zoo.decoders import stride
 from model_zoo.errors import BrokenModel
 from model_zoo.inference.engines import Engine, EngineName, load_engine
 from model_zoo.inference.tiles import BadImageStack, Band, Tiling, bands
 from model_zoo.integrity import verify
-from model_zoo.normalisation import normaliser
+from model_zoo.normalisation import normaliser, picture
 
 _ROWS = 256  # argmax gives 8 bytes a pixel: taken in strips
 
@@ -38,6 +38,7 @@ class Predictor:
         self.card = card
         self.engine = engine
         self._tiling = Tiling.of(card.tile, stride(card.spec))
+        self._background = background(card.classes)
 
     @classmethod
     def load(cls, folder: Path, engine: EngineName = "auto", threads: int | None = None) -> Predictor:
@@ -75,16 +76,24 @@ class Predictor:
         return found
 
     def bands(self, stack: NDArray[Any]) -> Iterator[Band]:
-        """As `predict`, from top to bottom, for images whose probabilities are too many to be held."""
+        """As `predict`, from top to bottom, for images whose probabilities are too many to be held.
+
+        An info bar that the model's normalisation leaves out is background for certain.
+        """
         stack = self._checked(stack)
         scaled = normaliser(stack, self.card.normalisation)
-        return bands(
+        rows = picture(stack, self.card.normalisation).shape[1]
+        for band in bands(
             stack,
             self.card.spec.classes,
             lambda tiles: self.engine.logits(scaled(tiles)),
             self._tiling,
             self.engine.batch,
-        )
+        ):
+            bar = band.probabilities[:, max(0, rows - band.rows.start) :]
+            bar[:] = 0
+            bar[self._background] = 1
+            yield band
 
     def _checked(self, stack: NDArray[Any]) -> NDArray[Any]:
         depth = self.card.spec.input_depth

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model_zoo.card import Normalisation
+from model_zoo.card import ClassInfo, Normalisation, background
+from model_zoo.inference import Predictor
 from model_zoo.info_bar import info_bar_height
 from model_zoo.normalisation import normalise
 from training.simulator import simulate
@@ -83,3 +86,19 @@ def test_the_bar_does_not_decide_what_the_picture_is_stretched_to() -> None:
     assert left_out.std() > 5 * kept.std()
     alone = normalise(image[None, :-32], Normalisation(mean=0, std=1))[0]
     np.testing.assert_array_equal(left_out, alone)
+
+
+def test_a_bar_is_answered_as_background(tiny_model: Path) -> None:
+    predictor = Predictor.load(tiny_model, threads=1)
+    found = predictor.predict(with_bar(300, 200, 32, 0, 255, True))
+    index = background(predictor.card.classes)
+    assert (found.class_map[-32:] == index).all()
+    assert (found.probabilities[index, -32:] == 1).all()
+    np.testing.assert_allclose(found.probabilities.sum(axis=0), 1, atol=1e-5)
+
+
+def test_background_is_the_implicit_class_or_one_so_called() -> None:
+    names = [ClassInfo(name=name) for name in ("pore", "crack")]
+    assert background(names) == 0
+    assert background([*names, ClassInfo(name="Background")]) == 2
+    assert background([*names, ClassInfo(name="rest", implicit=True)]) == 2
