@@ -13,11 +13,15 @@ from segmentation_models_pytorch.encoders.efficientnet import EfficientNetEncode
 from segmentation_models_pytorch.encoders.timm_vit import TimmViTEncoder
 from torch import nn
 
+from model_zoo import unet_encoder
 from model_zoo.card import ModelSpec
 from model_zoo.decoders import DECODERS, TIMM_PREFIX, Decoder, decoder_of, stride
 from model_zoo.errors import UnsupportedModel
+from model_zoo.names import NAMED_ENCODERS, suggestion
 
-__all__ = ["build", "decoders", "stride"]
+__all__ = ["build", "decoders", "smp_name", "stride"]
+
+unet_encoder.declare()
 
 # smp and timm raise these for names, options and combinations they do not know.
 _REFUSALS = (
@@ -30,6 +34,7 @@ _REFUSALS = (
     AssertionError,
 )
 _PLAIN_VIT = re.compile(r"(test_vit|vit_|flexivit_|deit|eva|beit)")
+_SEAMS = ("instancenorm", "layernorm", "groupnorm")
 _OURS = {
     "self",
     "encoder_name",
@@ -47,6 +52,13 @@ def decoders() -> tuple[str, ...]:
     return tuple(DECODERS)
 
 
+def smp_name(encoder: str) -> str:
+    """What smp calls an encoder: timm's models may be named without the `tu-` before them."""
+    if encoder in smp.encoders.encoders or encoder.startswith(TIMM_PREFIX) or not timm.is_model(encoder):
+        return encoder
+    return TIMM_PREFIX + encoder
+
+
 def build(spec: ModelSpec) -> nn.Module:
     """The network of `spec` with random weights.
 
@@ -60,7 +72,7 @@ def build(spec: ModelSpec) -> nn.Module:
     try:
         model: nn.Module = smp.create_model(
             decoder.architecture,
-            encoder_name=spec.encoder,
+            encoder_name=smp_name(spec.encoder),
             encoder_weights=None,
             in_channels=spec.input_depth,
             classes=spec.classes,
@@ -69,6 +81,8 @@ def build(spec: ModelSpec) -> nn.Module:
     except _REFUSALS as error:
         raise UnsupportedModel(_refusal(spec, decoder, error)) from error
     _drop_unused_layers(model)
+    if spec.encoder == "unet" and decoder.name == "unetplusplus":
+        _end_at_full_resolution(model)
     return model
 
 
@@ -78,6 +92,8 @@ def encoder_arguments(spec: ModelSpec) -> dict[str, Any]:
     DPT reassembles at scales 4, 8, 16 and 32, which only patches of 16 px fit: patch-14 models
     (DINOv2, EVA-02) are built with patches of 16, and timm resamples their weights on loading.
     """
+    if spec.encoder == "unet" and spec.decoder == "fpn":
+        return {"upsampling": 2}  # its pyramid ends at half the image's size, where others end at a quarter
     name = _timm_name(spec.encoder)
     if spec.decoder != "dpt" or name is None:
         return {}
@@ -91,6 +107,7 @@ def encoder_arguments(spec: ModelSpec) -> dict[str, Any]:
 
 
 def _timm_name(encoder: str) -> str | None:
+    encoder = smp_name(encoder)
     return encoder.removeprefix(TIMM_PREFIX) if encoder.startswith(TIMM_PREFIX) else None
 
 
@@ -99,10 +116,10 @@ def _refuse_encoder(spec: ModelSpec, decoder: Decoder) -> None:
     name = _timm_name(spec.encoder)
     if name is None:
         if spec.encoder not in smp.encoders.encoders:
-            raise UnsupportedModel(
-                f"There is no encoder named {spec.encoder!r}; {decoder.name} works with {decoder.works_with}."
-            )
+            raise UnsupportedModel(_no_encoder(spec, decoder))
         return
+    if not timm.is_model(name.split(".")[0]):
+        raise UnsupportedModel(_no_encoder(spec, decoder))
     if decoder.name != "dpt" and _PLAIN_VIT.match(name):
         raise UnsupportedModel(
             f"{spec.encoder} is a plain vision transformer and has no feature pyramid for {decoder.name}; "
@@ -117,8 +134,23 @@ def _refuse_encoder(spec: ModelSpec, decoder: Decoder) -> None:
         )
 
 
+def _no_encoder(spec: ModelSpec, decoder: Decoder) -> str:
+    """The names we test are suggested first, then all there are."""
+    known = [*smp.encoders.encoders, *timm.list_models()]
+    asked = spec.encoder.removeprefix(TIMM_PREFIX)
+    return (
+        f"There is no encoder named {spec.encoder!r}; {decoder.name} works with {decoder.works_with}."
+        f"{suggestion(asked, NAMED_ENCODERS) or suggestion(asked, known)}"
+    )
+
+
 def _refuse_options(spec: ModelSpec, decoder: Decoder) -> None:
     """smp swallows unknown options in silence, except that timm encoders receive them."""
+    if str(spec.options.get("decoder_use_norm", "batchnorm")).lower() in _SEAMS:
+        raise UnsupportedModel(
+            f"decoder_use_norm is {spec.options['decoder_use_norm']}, which looks at each tile's own mean "
+            "and so leaves seams between the tiles of a large image; use batchnorm."
+        )
     if _timm_name(spec.encoder) is not None:
         return
     network = smp.MODEL_ARCHITECTURES_MAPPING[decoder.architecture]
@@ -149,3 +181,10 @@ def _drop_unused_layers(model: nn.Module) -> None:
         del encoder._conv_head, encoder._bn1
     if isinstance(model.decoder, UnetPlusPlusDecoder):
         model.decoder.center = nn.Identity()  # built for VGG, never called
+
+
+def _end_at_full_resolution(model: nn.Module) -> None:
+    """smp's UNet++ doubles once more after the last skip, which here has the image's size already."""
+    blocks: Any = model.get_submodule("decoder.blocks")
+    last = f"x_0_{len(model.get_submodule('encoder.levels')) - 1}"  # type: ignore[arg-type]
+    blocks[last] = nn.Sequential(blocks[last].conv1, blocks[last].conv2, blocks[last].attention2)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from model_zoo.errors import BrokenModel
+from model_zoo.names import decoder_name, encoder_name
 
 CARD_NAME = "card.json"
 STATE_NAME = "model.safetensors"
 ONNX_NAME = "model.onnx"
+BACKGROUND_NAMES = ("background", "bg")
 
 
 class Frozen(BaseModel):
@@ -32,12 +35,20 @@ class ClassInfo(Frozen):
     """True for the background that no label stands for: never written as a region."""
 
 
+def background(classes: Sequence[ClassInfo]) -> int:
+    """Index of the class that stands for nothing in particular: implicit, else so called, else the first."""
+    for index, info in enumerate(classes):
+        if info.implicit or info.name.strip().lower() in BACKGROUND_NAMES:
+            return index
+    return 0
+
+
 class ModelSpec(Frozen):
     """Which network: enough to build it again, without its weights."""
 
-    encoder: str = "resnet34"
-    """An smp encoder, or `tu-<timm model>`."""
-    decoder: str = "unet"
+    encoder: Annotated[str, AfterValidator(encoder_name)] = "resnet34"
+    """An smp encoder, or `tu-<timm model>`; friendly names such as `dinov2-small` become one of them."""
+    decoder: Annotated[str, AfterValidator(decoder_name)] = "unet"
     classes: int = Field(ge=2)
     """Number of output channels, background included."""
     input_depth: int = Field(default=1, ge=1)
@@ -64,7 +75,7 @@ class Normalisation(Frozen):
     """Divided by after that."""
     info_bar: Literal["leave_out", "keep"] = "leave_out"
     """`leave_out`: the microscope's bar below the picture does not count for the percentiles, is not learnt
-    from, and is answered as class 0; see `model_zoo.info_bar`."""
+    from, and is answered as background; see `model_zoo.info_bar`."""
 
 
 class WeightsRecord(Frozen):
@@ -72,8 +83,11 @@ class WeightsRecord(Frozen):
 
     asked: str = "imagenet"
     loaded: str = "none"
-    """`none`, `imagenet`, or the sha256 of the file that was loaded."""
+    """`none`, `imagenet`, `micronet`, `image-micronet`, or the sha256 of the file that was loaded."""
     note: str = ""
+    """Where they came from, or why they could not be had."""
+    licence: str = ""
+    """Of the published weights, where it is known."""
 
 
 class ModelCard(Frozen):

@@ -8,6 +8,7 @@ from typing import Any
 
 from model_zoo.card import ModelSpec
 from model_zoo.errors import UnsupportedModel
+from model_zoo.names import suggestion
 
 TIMM_PREFIX = "tu-"
 
@@ -26,15 +27,16 @@ class Decoder:
 
 
 _PYRAMIDS = (
-    "resnet18/34/50, se_resnet50, efficientnet-b0…b4, mobilenet_v2, densenet121, vgg11_bn and other smp "
-    "encoders, and tu-<timm model> that gives a feature pyramid (tu-convnext_tiny, tu-mobilenetv4_conv_small)"
+    "unet, resnet18/34/50, se_resnet50, efficientnet-b0…b4, mobilenet_v2, densenet121, vgg11_bn and other "
+    "smp encoders, and tu-<timm model> that gives a feature pyramid (tu-convnext_tiny)"
 )
 _DILATABLE = (
     "encoders that can be dilated: resnet18/34/50, se_resnet50, efficientnet-b0…b4, mobilenet_v2, "
     "tu-convnext_tiny, tu-regnety_004 (not densenet, vgg, hrnet)"
 )
 _TIMM_VIT = (
-    "tu-<timm ViT> such as tu-vit_small_patch14_dinov2, tu-vit_small_patch16_dinov3, tu-vit_tiny_patch16_224"
+    "dinov2-small, dinov2-base, dinov3-small, dinov3-base and tu-<timm ViT> such as "
+    "tu-vit_small_patch14_dinov2, tu-vit_tiny_patch16_224, and with tu-convnext_tiny"
 )
 # smp's default DPT decoder has 30 M parameters, more than a ViT-S; this one is 3.5x faster on a CPU.
 _SMALL_DPT = {"decoder_intermediate_channels": (48, 96, 192, 384), "decoder_fusion_channels": 64}
@@ -57,7 +59,10 @@ def decoder_of(spec: ModelSpec) -> Decoder:
         return DECODERS[spec.decoder]
     except KeyError:
         names = ", ".join(DECODERS)
-        raise UnsupportedModel(f"There is no decoder named {spec.decoder!r}; use one of: {names}.") from None
+        raise UnsupportedModel(
+            f"There is no decoder named {spec.decoder!r}; use one of: {names}."
+            f"{suggestion(spec.decoder, DECODERS)}"
+        ) from None
 
 
 def stride(spec: ModelSpec) -> int:
@@ -70,4 +75,5 @@ def stride(spec: ModelSpec) -> int:
         return int(spec.options.get("encoder_output_stride", 16))
     if decoder.name == "dpt":
         return 32
-    return int(2 ** spec.options.get("encoder_depth", 5))
+    depth = spec.options.get("encoder_depth", 5)
+    return int(2 ** (depth - 1 if spec.encoder == "unet" else depth))  # its first level keeps full resolution

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import huggingface_hub
@@ -13,10 +10,10 @@ import timm
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
 from model_zoo.decoders import TIMM_PREFIX
+from model_zoo.download import why_unreachable
 from model_zoo.errors import WeightsUnavailable
 
 _FILE = "model.safetensors"
-_WAIT = 3.0  # seconds for the hub to answer at all; its own client retries five times, 23 s in all
 
 
 def pretrained_file(encoder: str) -> tuple[Path, str]:
@@ -32,13 +29,21 @@ def pretrained_file(encoder: str) -> tuple[Path, str]:
         return Path(cached), source
     if huggingface_hub.constants.HF_HUB_OFFLINE:
         raise _unavailable(encoder, "HF_HUB_OFFLINE is set and they are not in the local cache")
-    problem = _why_unreachable(huggingface_hub.hf_hub_url(repository, filename, revision=revision))
+    # Asked first, because the hub's own client retries five times, 23 s in all.
+    problem = why_unreachable(huggingface_hub.hf_hub_url(repository, filename, revision=revision), "the hub")
     if problem:
         raise _unavailable(encoder, problem)
     try:
         return Path(huggingface_hub.hf_hub_download(repository, filename, revision=revision)), source
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise _unavailable(encoder, str(error).splitlines()[0]) from error
+
+
+def licence(encoder: str) -> str:
+    """Of an encoder's published weights, as timm records it; empty where that is not known."""
+    name = encoder.removeprefix(TIMM_PREFIX) if encoder.startswith(TIMM_PREFIX) else None
+    settings = timm.get_pretrained_cfg(name, allow_unregistered=True) if name else None
+    return (settings.license or "") if settings else ""
 
 
 def _location(encoder: str) -> tuple[str, str | None, str]:
@@ -58,23 +63,3 @@ def _unavailable(encoder: str, reason: str) -> WeightsUnavailable:
         f"Pre-trained weights for {encoder} cannot be had: {reason}. "
         "Give a local file with `--weights FILE` (.safetensors), or `--weights none`."
     )
-
-
-def _why_unreachable(url: str) -> str | None:
-    """One question to the hub; in a thread, because name resolution knows no timeout."""
-    problems: list[str | None] = [f"the hub did not answer within {_WAIT:.0f} s"]
-
-    def ask() -> None:
-        request = urllib.request.Request(url, method="HEAD")  # noqa: S310  (https, from huggingface_hub)
-        try:
-            with urllib.request.urlopen(request, timeout=_WAIT):  # noqa: S310
-                problems.append(None)
-        except urllib.error.HTTPError as error:
-            problems.append(f"the hub answered {error.code}")
-        except OSError as error:
-            problems.append(f"the hub cannot be reached ({getattr(error, 'reason', error)})")
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    thread.join(_WAIT + 1)
-    return problems[-1]

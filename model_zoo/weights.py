@@ -1,4 +1,4 @@
-"""Pre-trained encoder weights: from the hub, from a file, or none; and what was really loaded.
+"""Pre-trained encoder weights: published ones, a file's, a run's, or none; and what was really loaded.
 
 A first convolution trained on RGB is adapted to `input_depth` grey frames, not thrown away: each
 frame gets the sum over the colours divided by the number of frames, so that a stack of equal frames
@@ -8,45 +8,73 @@ is answered as one grey image is, and a grey image as an RGB image of that grey.
 from __future__ import annotations
 
 import logging
-import pickle
 from pathlib import Path
 
 import segmentation_models_pytorch as smp
-import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from model_zoo import hub
-from model_zoo.architectures import encoder_arguments
+from model_zoo import hub, micronet
+from model_zoo.architectures import encoder_arguments, smp_name
 from model_zoo.card import ModelSpec, WeightsRecord
 from model_zoo.decoders import DECODERS, TIMM_PREFIX
 from model_zoo.errors import UnsupportedModel, WeightsUnavailable
 from model_zoo.integrity import sha256_of
+from model_zoo.names import suggestion
+from model_zoo.state_files import read_state
+from model_zoo.weight_folders import SSL_PREFIX, FoundWeights, ssl_folder, weights_in
 
 _log = logging.getLogger(__name__)
 _PREFIXES = ("module.", "model.", "encoder.", "backbone.")
 
 
 def load_encoder_weights(model: nn.Module, spec: ModelSpec, asked: str) -> WeightsRecord:
-    """Load `asked` into `model.encoder`: `none`, `imagenet`, or the path of a state dict.
+    """Load `asked` into `model.encoder` and say what that was.
 
-    A path is a `.safetensors` file, or a `.pth`/`.pt` read with `weights_only=True`; it holds the
-    encoder as smp or timm names it, or a whole model of which the encoder is taken. Raises
+    `none`, `imagenet`, `micronet`, `image-micronet`, `ssl:<run>`, or the path of a file or folder. A file is
+    a `.safetensors`, or a `.pth`/`.pt` read with `weights_only=True`; it holds the encoder as smp or timm
+    names it, or a whole model of which the encoder is taken; for folders see `weight_folders`. Raises
     `WeightsUnavailable` when they cannot be had or do not fit; the model is then unchanged.
     """
     if asked == "none":
         return WeightsRecord(asked=asked, loaded="none")
+    encoder = smp_name(spec.encoder)
     if asked == "imagenet":
-        path, source = hub.pretrained_file(spec.encoder)
-        _load_file(model, spec, path)
-        return WeightsRecord(asked=asked, loaded="imagenet", note=f"{source}, sha256 {sha256_of(path)}")
-    path = Path(asked).expanduser()
-    if not path.is_file():
+        path, source = hub.pretrained_file(encoder)
+        return _load_published(model, spec, path, source, asked, hub.licence(encoder))
+    if asked in micronet.DATASETS:
+        path, source = micronet.pretrained_file(encoder, asked)
+        return _load_published(model, spec, path, source, asked, micronet.LICENCE)
+    found = _find(asked)
+    if found.encoder is not None and smp_name(found.encoder) != encoder:
         raise WeightsUnavailable(
-            f"There is no weights file {asked!r}; give `none`, `imagenet` or the path of a .safetensors file."
+            f"{found.path} holds weights of the encoder {found.encoder}, not of {spec.encoder}; "
+            f"use `--encoder {found.encoder}`."
         )
-    _load_file(model, spec, path)
-    return WeightsRecord(asked=asked, loaded=sha256_of(path), note=path.name)
+    _load_file(model, spec, found)
+    return WeightsRecord(asked=asked, loaded=sha256_of(found.path), note=found.path.name)
+
+
+def _find(asked: str) -> FoundWeights:
+    if asked.startswith(SSL_PREFIX):
+        return weights_in(ssl_folder(asked.removeprefix(SSL_PREFIX)))
+    path = Path(asked).expanduser()
+    if path.is_dir():
+        return weights_in(path)
+    if path.is_file():
+        return FoundWeights(path)
+    named = ("none", "imagenet", *micronet.DATASETS)
+    raise WeightsUnavailable(
+        f"There is no weights file {asked!r}; give {', '.join(named)}, ssl:<run>, or the path of a "
+        f".safetensors file or of a folder that holds one.{suggestion(asked, named)}"
+    )
+
+
+def _load_published(
+    model: nn.Module, spec: ModelSpec, path: Path, source: str, asked: str, licence: str
+) -> WeightsRecord:
+    _load_file(model, spec, FoundWeights(path))
+    note = f"{source}, sha256 {sha256_of(path)}"
+    return WeightsRecord(asked=asked, loaded=asked, note=note, licence=licence)
 
 
 def load_or_random(model: nn.Module, spec: ModelSpec, asked: str) -> WeightsRecord:
@@ -58,44 +86,27 @@ def load_or_random(model: nn.Module, spec: ModelSpec, asked: str) -> WeightsReco
         return WeightsRecord(asked=asked, loaded="none", note=str(error))
 
 
-def _load_file(model: nn.Module, spec: ModelSpec, path: Path) -> None:
-    given, frames = _read(path)
+def _load_file(model: nn.Module, spec: ModelSpec, found: FoundWeights) -> None:
+    path = found.path
+    given, frames = read_state(path)
     encoder: nn.Module = model.get_submodule("encoder")
     wanted = encoder.state_dict()
     first = _first_convolution(encoder, spec.input_depth)
     state = _named_as(wanted, given)
     problem = _misfit(wanted, state, first)
-    if problem and spec.encoder.startswith(TIMM_PREFIX):
+    if problem and smp_name(spec.encoder).startswith(TIMM_PREFIX):
         state = _through_timm(given, spec, path)
         problem = _misfit(wanted, state, first)
     if problem:
         raise WeightsUnavailable(f"{path} does not hold weights of the encoder {spec.encoder}: {problem}.")
-    state[first] = _adapted(state[first], spec.input_depth, frames=frames)
+    state[first] = _adapted(state[first], spec.input_depth, frames=frames or found.frames)
     encoder.load_state_dict({name: state.get(name, tensor) for name, tensor in wanted.items()})
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], bool]:
-    """State dict of a file, and whether its input channels are known to be frames, not colours."""
-    try:
-        if path.suffix == ".safetensors":
-            with safe_open(path, framework="pt", device="cpu") as file:
-                metadata = file.metadata() or {}
-                return {name: file.get_tensor(name) for name in file.keys()}, "input_depth" in metadata  # noqa: SIM118
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise WeightsUnavailable(
-            f"{path} cannot be read as weights: {str(error).splitlines()[0] if str(error) else error!r}"
-        ) from error
-    for key in ("state_dict", "model", "model_state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
-        raise WeightsUnavailable(f"{path} holds no state dict; save `encoder.state_dict()` as .safetensors.")
-    return {name: value for name, value in content.items() if isinstance(value, Tensor)}, False
 
 
 def _named_as(wanted: dict[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:
     """`state` under the prefix that fits `wanted` best; a whole model is reduced to its encoder."""
+    # DataParallel around the features alone, as MicroNet's VGGs and DenseNets were trained.
+    state = {name.replace("features.module.", "features.", 1): tensor for name, tensor in state.items()}
     prefixes = {"", *_PREFIXES, *(a + b for a in _PREFIXES for b in _PREFIXES)}
     candidates = [
         {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
@@ -127,7 +138,7 @@ def _through_timm(state: dict[str, Tensor], spec: ModelSpec, path: Path) -> dict
     try:
         donor = smp.create_model(
             DECODERS[spec.decoder].architecture,
-            encoder_name=spec.encoder,
+            encoder_name=smp_name(spec.encoder),
             in_channels=3,
             classes=spec.classes,
             **(encoder_arguments(spec) | arguments),

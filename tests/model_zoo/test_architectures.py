@@ -97,6 +97,12 @@ def test_onnx_and_torch_agree_on_images_of_any_size(spec: ModelSpec, folder: Pat
         ("tu-swin_tiny_patch4_window7_224", "unet", {}, "one size only"),
         ("resnet18", "unet", {"decoder_chanels": [1]}, "decoder_channels"),
         ("tu-test_resnet", "unet", {"decoder_chanels": [1]}, "decoder_chanels"),
+        ("unet", "deeplabv3plus", {}, "mobilenet_v2"),
+        ("unet", "dpt", {}, "dinov2-small"),
+        ("resnet43", "unet", {}, "Did you mean resnet34"),
+        ("convnext_tinny", "unet", {}, "Did you mean convnext_tiny"),
+        ("resnet18", "deeplab", {}, "Did you mean deeplabv3plus"),
+        ("resnet18", "unet", {"decoder_use_norm": "instancenorm"}, "seams"),
         ("resnet18", "unet", {"decoder_channels": [8, 8]}, "for 2 blocks"),
     ],
 )

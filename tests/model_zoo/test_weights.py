@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from model_zoo import hub
+from model_zoo import download, hub
 from model_zoo.architectures import build
 from model_zoo.card import ModelSpec
 from model_zoo.errors import WeightsUnavailable
@@ -152,7 +152,7 @@ def test_an_unreachable_hub_is_given_up_within_seconds(
     empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(hub, "_WAIT", 0.2)
+    monkeypatch.setattr(download, "WAIT", 0.2)
     released = threading.Event()
 
     def black_hole(*_: object, **__: object) -> None:
