@@ -30,6 +30,7 @@ from training.measuring.pictures import (
     Segmented,
     measure_pictures,
 )
+from training.prediction_files import mask_files
 
 EXAMPLES = """examples:
   python -m training measure --masks predictions --classes classes.json --out measured
@@ -72,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
             f"There is no classes.json in or above {options.masks}; name the classes with --classes FILE."
         )
     classes = read_classes(path).classes
-    masks = sorted(options.masks.rglob("*.png"))
+    masks = mask_files(options.masks)
     images = _images_by_stem(options.images)
     with Bar() as report:
         pictures = _segmented(masks, options.masks, images, options.pixel_size, report)
