@@ -13,6 +13,7 @@ from model_zoo.errors import SRPUError
 from model_zoo.files import write_atomically
 from training.commands.command import Bar, Command, add_json_argument, add_parent_argument, percent
 from training.data.manifest import Manifest, Part
+from training.model_reference import REFERENCES, find_model
 from training.progress import Progress, ProgressFile
 
 if TYPE_CHECKING:
@@ -41,9 +42,12 @@ class BadOptions(SRPUError):
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options of `evaluate`."""
     measured = parser.add_mutually_exclusive_group(required=True)
-    measured.add_argument("--model", type=Path, help="folder with model and card.json")
+    measured.add_argument("--model", help=REFERENCES)
     measured.add_argument(
         "--predictions", type=Path, metavar="DIR", help="instead: index PNGs, one for each image, named as it"
+    )
+    parser.add_argument(
+        "--model-dir", type=Path, metavar="DIR", help="where projects lie (default: environment, MODEL_DIR)"
     )
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument(
@@ -80,7 +84,8 @@ def run(options: argparse.Namespace) -> int:
         raise BadOptions("--pictures are part of a report; say with --report DIR where to write it.")
     manifest = Manifest.read(options.manifest)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    answers = _answers(options, manifest)
+    model = None if options.model is None else find_model(options.model, options.model_dir)
+    answers = _answers(options, model, manifest)
     with Bar() as bar:
         progress = _Teller(options, bar)
         evaluation = measure(answers, manifest, options.part, progress.measured, options.boundary_tolerance)
@@ -89,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
         write_atomically(options.out, evaluation.model_dump_json().encode())
         page = None
         if options.report is not None:
-            page = _write_report(options, answers, manifest, evaluation, progress)
+            page = _write_report(options, model, answers, manifest, evaluation, progress)
     if options.json:
         print(json.dumps(_summary(evaluation, scores), ensure_ascii=False))
         return 0
@@ -118,21 +123,22 @@ class _Teller:
         self._bar("drawing", done, total)
 
 
-def _answers(options: argparse.Namespace, manifest: Manifest) -> Answers:
+def _answers(options: argparse.Namespace, model: Path | None, manifest: Manifest) -> Answers:
     from training.answers import FolderAnswers, ModelAnswers
     from training.evaluation import labelled
 
-    if options.predictions is not None:
+    if model is None:
         answers = FolderAnswers(options.predictions, manifest.classes)
         answers.require(labelled(manifest, options.part))
         return answers
     from model_zoo.inference import Predictor
 
-    return ModelAnswers(Predictor.load(options.model, engine=options.engine), manifest.classes)
+    return ModelAnswers(Predictor.load(model, engine=options.engine), manifest.classes)
 
 
 def _write_report(
     options: argparse.Namespace,
+    model: Path | None,
     answers: Answers,
     manifest: Manifest,
     evaluation: Evaluation,
@@ -142,22 +148,18 @@ def _write_report(
 
     limit = PICTURES if options.pictures is None else options.pictures
     scores = evaluation.scores or evaluation.scored(options.seed)
-    card = None if options.model is None else ModelCard.read(options.model)
-    name = evaluation.model or (options.model or options.predictions).resolve().name
+    card = None if model is None else ModelCard.read(model)
+    name = Path(options.predictions or options.model).resolve().name
+    if card is not None and card.version:
+        name = card.version
     page = report.Report(
         title=f"{name}: how good it is",
         verdict=report.verdict(evaluation, scores),
         facts=_facts(evaluation, scores, card),
         evaluation=report.evaluation_section(evaluation, manifest.classes, scores=scores),
         gallery=report.worst_pictures(answers, manifest, evaluation, limit, progress.drawn),
-        training=report.training_section(card, report.read_loss_curve(options.model)) if card else None,
-        files=(
-            report.FileEntry(str(options.out), "scores and the confusion matrix of each image"),
-            report.FileEntry("scores.csv", "scores and their intervals, for spreadsheets"),
-            report.FileEntry("images.csv", "mIoU, accuracy and IoU of each image, worst first"),
-            report.FileEntry("confusion.png", "the confusion matrix as a picture"),
-            report.FileEntry("overlays/", "the pictures of this page, larger"),
-        ),
+        training=report.training_section(card, report.read_loss_curve(model)) if card and model else None,
+        files=_files(options.out),
         made=datetime.now(UTC),
     )
     return report.write_evaluation(options.report, page)
@@ -176,6 +178,18 @@ def _facts(evaluation: Evaluation, scores: Scores, card: ModelCard | None) -> tu
         facts.append(Fact("learnt from", f"{card.training_images} images"))
         facts.append(Fact("network", f"{card.spec.encoder}, {card.spec.decoder}"))
     return tuple(facts)
+
+
+def _files(out: Path) -> tuple[Any, ...]:
+    from training.report import FileEntry
+
+    return (
+        FileEntry(str(out), "scores and the confusion matrix of each image"),
+        FileEntry("scores.csv", "scores and their intervals, for spreadsheets"),
+        FileEntry("images.csv", "mIoU, accuracy and IoU of each image, worst first"),
+        FileEntry("confusion.png", "the confusion matrix as a picture"),
+        FileEntry("overlays/", "the pictures of this page, larger"),
+    )
 
 
 def _summary(evaluation: Evaluation, scores: Scores) -> dict[str, Any]:
