@@ -19,6 +19,7 @@ from training.commands import (
     evaluate,
     export,
     measure,
+    models,
     pipeline,
     predict,
     rank,
@@ -42,6 +43,7 @@ COMMANDS = (
     measure.COMMAND,
     export.COMMAND,
     rank.COMMAND,
+    models.COMMAND,
     simulate.COMMAND,
 )
 
