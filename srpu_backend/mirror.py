@@ -15,6 +15,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from training.data.label_studio_json import counting_annotation
+
+__all__ = ["Counts", "FramePlace", "MirroredTask", "TaskMirror", "counting_annotation", "label_fingerprint"]
+
 TaskData = tuple[int, dict[str, Any]]
 """Id and data of a task."""
 
@@ -85,21 +89,6 @@ class Counts:
 
     tasks: int
     labelled: int
-
-
-def counting_annotation(annotations: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The one annotation of a task that counts.
-
-    Skipped ones (`was_cancelled`) never count and drafts are not annotations; of the others the
-    ground-truth one counts, else the one submitted or changed last.
-    """
-    submitted = [a for a in annotations if not a.get("was_cancelled") and a.get("result") is not None]
-    return dict(sorted(submitted, key=_precedence)[-1]) if submitted else None
-
-
-def _precedence(annotation: Mapping[str, Any]) -> tuple[bool, str, int]:
-    when = annotation.get("updated_at") or annotation.get("created_at") or ""
-    return bool(annotation.get("ground_truth")), str(when), int(annotation.get("id") or 0)
 
 
 def label_fingerprint(annotation: Mapping[str, Any] | None) -> str:

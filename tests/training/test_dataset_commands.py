@@ -26,13 +26,17 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, 
 def test_every_command_of_the_page_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for folder, name in (("data/raw", "a-1"), ("micrographs", "a-1"), ("films/one", "0001")):
+    for folder, name in (("data/raw", "a-1"), ("micrographs", "a-1"), ("films/one", "0001"), ("images", "a")):
         write_image(tmp_path / folder / f"{name}.png", texture([len(folder)]))
     for folder in ("data/labeled", "masks"):
         write_image(tmp_path / folder / "a-1.png", blocks())
     write_classes(tmp_path / "data/labeled/classes.json")
     write_classes(tmp_path / "classes.yaml")  # JSON is YAML
     write_labelled(tmp_path / "alloy", [f"{name}-1" for name in "abcdefgh"])
+    box = {"x": 10, "y": 10, "width": 50, "height": 50, "rectanglelabels": ["pore"]}
+    drawn = [{"result": [{"id": "r", "type": "rectanglelabels", "value": box}]}]
+    export = [{"id": 1, "data": {"image": "/data/upload/1/0a1b2c3d-a.png"}, "annotations": drawn}]
+    (tmp_path / "export.json").write_text(json.dumps(export))
     monkeypatch.chdir(tmp_path)
     commands = re.findall(r"^python -m training (.+)$", DOCS.read_text(), re.MULTILINE)
     assert len(commands) >= 7

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
+from model_zoo.errors import SRPUError
 from training.commands.command import Bar, Command, add_json_argument
 from training.commands.folder_options import add_folder_options, classes_of, folders_of, index_options_of
 from training.data.check import CheckSummary, check_manifests
@@ -35,10 +36,12 @@ INDEX_EXAMPLES = """examples:
   python -m training index --raw micrographs --labeled masks --classes classes.yaml --out data
   python -m training index --labeled alloy --out data --generate-all      # alloy/images, alloy/masks
   python -m training index --labeled masks --raw images --mask-format color --tolerance 40
+  python -m training index --labeled export.json --raw images     # Label Studio's, exported as JSON
   python -m training index --raw films --input-depth 3 --pattern '(?P<sequence>[^/]+)/(?P<frame>\\d+)$'
 
-Masks: index PNGs, colour PNGs, or one PNG per class (<image>_<class>.png or <class>/<image>.png).
-Files that cannot be used are left out and named; the exit code is 0."""
+Masks: index PNGs, colour PNGs, one PNG per class (<image>_<class>.png or <class>/<image>.png), or exports of
+Label Studio: --labeled export.json, or a folder with some.
+Files that cannot be used are left out and named; the exit code is 0, or 2 where nothing could be used."""
 
 SPLIT_EXAMPLES = """examples:
   python -m training split --index data/master_labeled_dataset.json --out data
@@ -76,6 +79,7 @@ def index(options: argparse.Namespace) -> int:
     findings = Findings()
     with Bar() as report:
         summary = _indexed(options, options.out, findings, report)
+        _check_usable(summary, findings)
         shared = None
         if options.generate_all:
             shared = split_index(
@@ -88,6 +92,16 @@ def index(options: argparse.Namespace) -> int:
         index_lines(summary, options.out) + (split_lines(shared, options.out) if shared else []),
     )
     return 0
+
+
+class NothingUsable(SRPUError):
+    """Folders without one image that can be read."""
+
+
+def _check_usable(summary: IndexSummary, findings: Findings) -> None:
+    if not summary.labeled + summary.unlabeled:
+        first = f" The first problem: {findings.kept[0]}" if findings.kept else ""
+        raise NothingUsable(f"None of the images can be used, so that there is nothing to index.{first}")
 
 
 def add_split_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,9 @@ def add_folder_options(parser: argparse.ArgumentParser) -> None:
     """Declare them."""
     parser.add_argument("--raw", type=Path, help=f"folder of images (default {RAW} where neither is given)")
     parser.add_argument(
-        "--labeled", type=Path, help=f"folder of masks, or of images/ and masks/ (default {LABELED})"
+        "--labeled",
+        type=Path,
+        help=f"folder of masks, or of images/ and masks/, or a Label Studio export (default {LABELED})",
     )
     parser.add_argument(
         "--classes", type=Path, help="classes.json or .yaml (default: looked for in and above the folders)"

@@ -19,6 +19,7 @@ CREATE INDEX images_by_stem ON images (stem);
 CREATE TABLE masks (
     id INTEGER PRIMARY KEY, path TEXT NOT NULL, name TEXT NOT NULL, stem TEXT NOT NULL,
     base TEXT NOT NULL, base_stem TEXT NOT NULL, class TEXT NOT NULL, image INTEGER, whole INTEGER);
+CREATE TABLE drawings (path TEXT PRIMARY KEY, results TEXT NOT NULL);
 CREATE INDEX masks_by_name ON masks (name);
 CREATE INDEX masks_by_base ON masks (base);
 """

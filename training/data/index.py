@@ -18,6 +18,7 @@ from model_zoo.card import Frozen
 from model_zoo.errors import SRPUError
 from training.data.catalog import Catalog
 from training.data.classes_file import ClassList
+from training.data.exports import classes_of_labels, enter_exports
 from training.data.findings import Finding, Findings
 from training.data.manifest import Sample
 from training.data.manifest_stream import write_samples
@@ -89,8 +90,9 @@ def build_index(
 ) -> IndexSummary:
     """Scan, look at every image, group, and write the two manifests into `out`, which is made if need be.
 
-    `classes` may be None where there is no mask. What is wrong with single files goes to `findings`, and the
-    files are left out. Raises `BadFolder` and `BadIndexOptions`.
+    `classes` may be None where there is no mask, or where the labels of exports tell them. What is wrong with
+    single files goes to `findings`, and the files are left out. Raises `BadFolder`, `BadExport`, `BadClasses`
+    and `BadIndexOptions`.
     """
     if options.input_depth < 1 or options.input_depth % 2 == 0:
         raise BadIndexOptions(
@@ -103,10 +105,12 @@ def build_index(
     ):
         names = [info.name for info in classes.classes] if classes is not None else []
         scan(folders, catalog, names, options.pattern)
+        labels = enter_exports(folders, catalog, findings)
+        classes = classes or classes_of_labels(labels)
         settle_names(catalog, findings)
         pair(catalog, findings)
         _look_at_images(catalog, descriptions, options, findings, report)
-        formats = _import_masks(catalog, classes, out, options, findings, report)
+        formats = _import_masks(catalog, classes, labels, out, options, findings, report)
         duplicates = _group(catalog, descriptions, options)
         return _write(catalog, classes, out, options, formats, duplicates)
 
@@ -160,13 +164,14 @@ def unreadable(where: str, problem: str) -> Finding:
 def _import_masks(
     catalog: Catalog,
     classes: ClassList | None,
+    labels: tuple[str, ...],
     out: Path,
     options: IndexOptions,
     findings: Findings,
     report: Report,
 ) -> dict[str, int]:
     """Masks of usable images, converted where the trainer could not read them; how many of each format."""
-    masks = MaskImport(catalog, classes, out, options.mask_format, options.tolerance, findings)
+    masks = MaskImport(catalog, classes, out, options.mask_format, options.tolerance, findings, labels)
     total = catalog.one("SELECT COUNT(DISTINCT image) FROM masks")
     done = 0
     labelled = "usable AND EXISTS (SELECT 1 FROM masks WHERE masks.image = images.id)"

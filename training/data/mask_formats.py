@@ -3,6 +3,7 @@
 * `index`: palette or grey PNG, pixel value = class index
 * `color`: RGB(A), grey or palette PNG, a colour for each class
 * `binary`: one PNG for each class, anything brighter than half = that class
+* `json`: regions in exports of Label Studio, see `training.data.exports`
 
 `auto` takes palette and grey masks as indices unless that cannot be: where a value stands for no class, or
 where a palette holds the classes' own colours in another order (as image editors leave it), colours count.
@@ -24,7 +25,7 @@ from training.data.manifest import IGNORE_INDEX
 from training.data.masks import BadMask, read_mask
 from training.data.micrograph import BadImage, Limits, image_format, image_size
 
-MaskFormat = Literal["auto", "index", "color", "binary"]
+MaskFormat = Literal["auto", "index", "color", "binary", "json"]
 _PLACES = 3
 _SHOWN = 8
 _GREYS = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
@@ -67,6 +68,8 @@ def decode_mask(
     """
     if read_as == "binary":
         raise BadMask(f"{path} alone is no mask of one PNG per class; give all of them.")
+    if read_as == "json":
+        raise BadMask(f"{path} is no export of Label Studio; read it with --mask-format auto.")
     if read_as == "index":
         return _from_indices(read_mask(path), classes)
     pixels, palette = _pixels(path)

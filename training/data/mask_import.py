@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from sqlite3 import Row
 
@@ -11,6 +12,7 @@ from model_zoo.card import ClassInfo
 from model_zoo.errors import SRPUError
 from training.data.catalog import Catalog
 from training.data.classes_file import ClassList
+from training.data.exports import Drawings
 from training.data.findings import Finding, Findings
 from training.data.manifest import IGNORE_INDEX
 from training.data.mask_formats import DecodedMask, MaskFormat, decode_binary_masks, decode_mask
@@ -33,13 +35,16 @@ class MaskImport:
         mask_format: MaskFormat,
         tolerance: float,
         findings: Findings,
+        labels: Collection[str] = (),
     ) -> None:
+        """`labels`: those drawn in exports of Label Studio."""
         self._catalog = catalog
         self._classes = classes
         self._folder = out / CONVERTED
         self._format: MaskFormat = mask_format
         self._tolerance = tolerance
         self._findings = findings
+        self._drawings = Drawings(catalog, classes, labels)
         self._formats: Counter[str] = Counter()
 
     @property
@@ -61,7 +66,12 @@ class MaskImport:
         try:
             path, decoded = self._decode(image, rows, self._classes)
         except BadMask as error:
-            self._report("unreadable-mask", rows[0]["path"], str(error), "Save the mask anew as PNG.")
+            self._report(
+                "unreadable-mask",
+                rows[0]["path"],
+                str(error),
+                "Save the mask anew as PNG, or export it anew.",
+            )
             return
         if not self._sound(path, decoded, image):
             return
@@ -69,6 +79,8 @@ class MaskImport:
         self._enter(image, path, decoded, self._classes)
 
     def _decode(self, image: Row, rows: list[Row], classes: ClassList) -> tuple[Path, DecodedMask]:
+        if self._format == "json":
+            rows = [row for row in rows if self._drawings.holds(row["path"])] or rows
         whole = [row for row in rows if row["whole"] or not row["class"]]
         parts = [row for row in rows if row not in whole]
         if parts and not whole and self._format in ("auto", "binary"):
@@ -88,7 +100,18 @@ class MaskImport:
                 warning=True,
             )
         path = Path((whole or rows)[0]["path"])
+        if self._format in ("auto", "json") and self._drawings.holds(str(path)):
+            return path, self._drawn(str(path), image)
         return path, decode_mask(path, classes, self._format, self._tolerance)
+
+    def _drawn(self, where: str, image: Row) -> DecodedMask:
+        decoded, problems = self._drawings.decode(where, (image["width"], image["height"]))
+        if (decoded.mask == IGNORE_INDEX).all():
+            raise BadMask(f"{where} says nothing of any pixel. {' '.join(problems)}".strip())
+        for problem in problems:
+            fix = "Correct the region in Label Studio, or add its label to the classes, and export again."
+            self._report("region", where, problem, fix, warning=True)
+        return decoded
 
     def _sound(self, path: Path, decoded: DecodedMask, image: Row) -> bool:
         for unknown in decoded.unknown:

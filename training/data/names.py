@@ -91,6 +91,16 @@ def stem_of(name: str) -> str:
     return _path_without_extension(name).rsplit("/", 1)[-1]
 
 
+def bare_path(name: str) -> str:
+    """The path within a path or reference, without image extension and without the prefix of an upload."""
+    return _path_without_extension(name)
+
+
+def is_image_name(name: str) -> bool:
+    """True where a path or reference ends as images do."""
+    return _EXTENSION.search(_path_of(name)) is not None
+
+
 def folder_of(name: str) -> str:
     """The folder a path or reference names, '' where it names none."""
     return _path_of(name).rpartition("/")[0]

@@ -35,7 +35,8 @@ class Folders:
     raw: Path | None = None
     """Images, in subfolders too."""
     labeled: Path | None = None
-    """Masks (their images may lie beside them or in `raw`), or a folder with `images/` and `masks/`."""
+    """Masks or exports of Label Studio (their images may lie beside them or in `raw`), or a folder with
+    `images/` and `masks/`, or one export."""
 
     def check(self) -> None:
         """Raise `BadFolder` unless there is something to scan."""
@@ -44,7 +45,8 @@ class Folders:
                 "There is neither a folder of images nor one of masks; give --raw DIR, --labeled DIR or both."
             )
         for folder in (self.raw, self.labeled):
-            if folder is not None and not folder.is_dir():
+            export = folder == self.labeled and folder is not None and folder.suffix.lower() == ".json"
+            if folder is not None and not (folder.is_dir() or (export and folder.is_file())):
                 raise BadFolder(
                     f"{folder} is not a folder; give one with --raw (images) or --labeled (masks)."
                 )
@@ -137,9 +139,11 @@ def pair(catalog: Catalog, findings: Findings) -> None:
 
 def _labelled_folders(labeled: Path | None) -> tuple[Path | None, Path | None]:
     """Where the masks lie, and where the images beside them lie if they have a folder of their own."""
-    if labeled is None or not (labeled / "masks").is_dir():
-        return labeled, None
+    if labeled is None or labeled.is_file():
+        return None, None
     images = labeled / "images"
+    if not (labeled / "masks").is_dir():
+        return (None, images) if images.is_dir() and any(labeled.glob("*.json")) else (labeled, None)
     return labeled / "masks", images if images.is_dir() else None
 
 
