@@ -19,6 +19,16 @@ from model_zoo.store import load_model
 PAIRS = {
     "unet × tiny": ModelSpec(encoder="tu-test_resnet", classes=2, options=TINY),
     "unet × resnet18, 3 frames": ModelSpec(encoder="resnet18", classes=4, input_depth=3),
+    "unet × classic U-Net": ModelSpec(
+        encoder="unet", classes=2, options={"encoder_depth": 3, "decoder_channels": [32, 16, 8]}
+    ),
+    "unetplusplus × classic U-Net": ModelSpec(
+        encoder="unet",
+        decoder="unetplusplus",
+        classes=2,
+        options={"encoder_depth": 3, "decoder_channels": [32, 16, 8]},
+    ),
+    "fpn × classic U-Net": ModelSpec(encoder="unet", decoder="fpn", classes=2),
     "unet × efficientnet-b0": ModelSpec(encoder="efficientnet-b0", classes=3),
     "unet × convnext": ModelSpec(encoder="tu-convnext_atto", classes=3),
     "unet of depth 3": ModelSpec(
