@@ -28,7 +28,7 @@ _PLAIN = (
     _Plain("mode", "MODE", "auto, scratch, finetune_frozen or finetune_differential", text=True),
     _Plain("encoder", "NAME", "of segmentation_models_pytorch, or tu-<timm model>", text=True),
     _Plain("decoder", "NAME", "unet, unetplusplus, fpn, deeplabv3plus or dpt", text=True),
-    _Plain("weights", "WEIGHTS", "imagenet, none, or the path of a .safetensors file", text=True),
+    _Plain("weights", "WEIGHTS", "imagenet, micronet, none, ssl:RUN, or a file or folder", text=True),
     _Plain("input_depth", "N", "neighbouring frames looked at together; odd"),
     _Plain("minutes", "N", "time budget of the steps"),
     _Plain("seed", "N", "of everything that is random"),
