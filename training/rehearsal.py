@@ -15,9 +15,11 @@ from typing import Literal
 from model_zoo.card import Frozen
 from model_zoo.files import write_atomically
 from model_zoo.inference import Predictor
+from training.answers import ModelAnswers
+from training.boundary import TOLERANCE_PX
 from training.config import TrainingConfig
 from training.data.manifest import Manifest
-from training.evaluation import Evaluation, evaluate
+from training.evaluation import Evaluation, measure
 from training.gate import judge
 from training.progress import Progress
 
@@ -53,7 +55,8 @@ def rehearse(
     normalisation = config.normalisation.model_copy(update={"kind": kind})
     config = config.model_copy(update={"normalisation": normalisation})
     card = train(manifest, config, out, report)
-    evaluation = evaluate(Predictor.load(out), manifest, "holdout")
+    answers = ModelAnswers(Predictor.load(out), manifest.classes)
+    evaluation = measure(answers, manifest, "holdout", boundary_tolerance=TOLERANCE_PX)
     result = Rehearsal(normalisation=kind, minutes=card.metrics["seconds"] / 60, evaluation=evaluation)
     write_atomically(out / RESULT_NAME, result.model_dump_json(indent=1).encode())
     return result
