@@ -106,6 +106,7 @@ def test_boxes_and_ellipses_are_filled(
     [
         "c%20d.png?x=1",
         "/data/local-files/?d=sem/c%20d.png",
+        "/data/upload/1/ab12cd34-c_d.png",
         "s3://bucket/c%20d.png",
         "/data/upload/1/ab12cd34-c%20d.png",
     ],

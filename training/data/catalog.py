@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from training.data.names import uploaded_stem
+
 _SCHEMA = """
 CREATE TABLE images (
     id INTEGER PRIMARY KEY, path TEXT NOT NULL, name TEXT NOT NULL, stem TEXT NOT NULL, rank INTEGER NOT NULL,
@@ -16,6 +18,7 @@ CREATE TABLE images (
     cluster INTEGER, grp TEXT, mask TEXT, mask_digest TEXT);
 CREATE INDEX images_by_name ON images (name);
 CREATE INDEX images_by_stem ON images (stem);
+CREATE INDEX images_by_uploaded_stem ON images (uploaded_stem(stem));
 CREATE TABLE masks (
     id INTEGER PRIMARY KEY, path TEXT NOT NULL, name TEXT NOT NULL, stem TEXT NOT NULL,
     base TEXT NOT NULL, base_stem TEXT NOT NULL, class TEXT NOT NULL, image INTEGER, whole INTEGER);
@@ -35,6 +38,7 @@ class Catalog:
         path.unlink(missing_ok=True)
         self._connection = sqlite3.connect(path)
         self._connection.row_factory = sqlite3.Row
+        self._connection.create_function("uploaded_stem", 1, uploaded_stem, deterministic=True)
         self._connection.executescript(
             f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = {_PAGES};"
             "PRAGMA temp_store = FILE;" + _SCHEMA

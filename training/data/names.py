@@ -101,6 +101,11 @@ def is_image_name(name: str) -> bool:
     return _EXTENSION.search(_path_of(name)) is not None
 
 
+def uploaded_stem(stem: str) -> str:
+    """A stem as Label Studio writes it when the file is uploaded: spaces become `_`, brackets and such go."""
+    return re.sub(r"[^-\w.]", "", stem.strip().replace(" ", "_"))
+
+
 def folder_of(name: str) -> str:
     """The folder a path or reference names, '' where it names none."""
     return _path_of(name).rpartition("/")[0]

@@ -123,6 +123,10 @@ def pair(catalog: Catalog, findings: Findings) -> None:
             f"UPDATE masks SET whole = {whole}, image = (SELECT MIN(id) FROM images"  # noqa: S608
             f" WHERE images.{column} = masks.{mine} HAVING COUNT(*) = 1) WHERE image IS NULL"
         )
+    catalog.run(
+        "UPDATE masks SET whole = 1, image = (SELECT MIN(id) FROM images WHERE uploaded_stem(images.stem) ="
+        " masks.stem HAVING COUNT(*) = 1) WHERE image IS NULL AND path IN (SELECT path FROM drawings)"
+    )
     for row in catalog.rows("SELECT path, stem, base_stem FROM masks WHERE image IS NULL"):
         alike = catalog.one("SELECT COUNT(*) FROM images WHERE stem IN (?, ?)", row["stem"], row["base_stem"])
         several = f"{alike} images in different folders are called {row['base_stem']}" if alike else ""
