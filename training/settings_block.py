@@ -15,6 +15,6 @@ class SettingsBlock(BaseModel):
 
 def setting(default: Any, typical: str = "", **bounds: Any) -> Any:
     """A field whose error message says what is typical."""
-    if not isinstance(default, str):  # pydantic asks whether a text such as `auto` is finite, too
+    if not isinstance(default, str | dict):  # pydantic asks whether a text such as `auto` is finite, too
         bounds["allow_inf_nan"] = False
     return Field(default=default, json_schema_extra={"typical": typical}, **bounds)
