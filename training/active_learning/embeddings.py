@@ -158,9 +158,9 @@ def standardised(vectors: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]
     for start in range(0, len(rows), 8192):
         some = rows[start : start + 8192]
         block = (np.asarray(vectors[np.maximum(some, 0)], np.float32) - mean) / spread
+        block[(some < 0) | ~np.isfinite(block).all(axis=1)] = np.nan
         length = np.linalg.norm(block, axis=1, keepdims=True)
         block /= np.maximum(length, np.float32(1e-6))
-        block[some < 0] = np.nan
         pool[start : start + len(some)] = block
     return pool
 

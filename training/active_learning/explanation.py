@@ -30,7 +30,7 @@ class Explanations:
             return "It could not be judged (see the notes), so it comes last."
         if pick.arm == CONTROL:
             return f"{self._drawn(pick)} It is a control that shows whether the ranking helps."
-        parts = [self._cause(pick), self._far(pick), self._kind(pick)]
+        parts = [self._cause(pick), self._kind(pick), self._far(pick)]
         return " ".join(part for part in parts if part)
 
     def _drawn(self, pick: Pick) -> str:
@@ -58,7 +58,7 @@ class Explanations:
         if pick.cause == "cover":
             return f"Together with what looks like it, it stands for {_percent(pick.score)} of all images."
         if pick.cause == "typical":
-            return "It is the most typical of images that look like it."
+            return ""  # told with its kind
         return "" if pick.row in self._distance else "It looks unlike the others."
 
     def _far(self, pick: Pick) -> str:
@@ -79,7 +79,9 @@ class Explanations:
         if size == 1:
             return f"No other image looks like it (kind {cluster})."
         have = {0: "none has a label", 1: "one has a label"}.get(labels, f"{labels} have labels")
-        return f"{size} images look alike (kind {cluster}); of these {have}."
+        if pick.cause == "typical":
+            return f"It is typical of {size} images that look alike (kind {cluster}), of which {have}."
+        return f"{size} images look like this (kind {cluster}); of these {have}."
 
     def _class(self, index: int) -> str:
         answers = self._pool.answers

@@ -34,9 +34,9 @@ _OVERALL = -1
 
 def hybrid(pool: Pool, turn: Turn) -> list[Pick]:
     """A batch, the control arm spread evenly through it. Falls back on random where nothing is known."""
+    turn = replace(turn, budget=min(turn.budget, turn.admission.room(turn.candidates)))
     control = round(CONTROL_SHARE * turn.budget) if turn.budget > 2 else 0
-    main_turn = replace(turn, budget=turn.budget - control)
-    main = _main(pool, main_turn)
+    main = _main(pool, replace(turn, budget=turn.budget - control))
     drawn = foreground_random(pool, replace(turn, budget=control))
     drawn = [replace(pick, arm=CONTROL) for pick in drawn]
     short = turn.budget - len(main) - len(drawn)  # what the one arm left over the other may have had

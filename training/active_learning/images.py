@@ -31,7 +31,8 @@ class PoolImage:
     """Its stem, or its path within the folder where stems repeat."""
     path: Path
     group: str
-    """Its sequence with the folder it lies in, else its key."""
+    """Unique to its sequence in its folder, else to itself."""
+    sequence: str | None = None
     frame: int | None = None
 
 
@@ -43,6 +44,13 @@ class Labeled:
     """Stems, keys or paths without extension."""
     paths: tuple[Path, ...] = ()
     """Images that may lie elsewhere, absolute."""
+    masks: bool = False
+    """Whether the names are of masks: `a_mask` may stand for `a`."""
+
+    def spellings(self, name: str) -> set[str]:
+        """What an image that is meant by one of `names` may be called."""
+        plain = {stem_of(name), _plain(name)}
+        return plain | {_MASK_SUFFIX.sub("", each) for each in plain} if self.masks else plain
 
 
 NOTHING_LABELED = Labeled(frozenset())
@@ -76,8 +84,7 @@ def read_labeled(path: Path) -> Labeled:
     Raises `BadLabeledList`, and `BadManifest` for JSON that is none.
     """
     if path.is_dir():
-        stems = {stem_of(f"{name}.png") for _, name in image_files(path)}
-        return Labeled(frozenset(stems | {_MASK_SUFFIX.sub("", stem) for stem in stems}))
+        return Labeled(frozenset(stem_of(f"{name}.png") for _, name in image_files(path)), masks=True)
     if path.suffix.lower() == ".json":
         samples = [sample for sample in read_samples(path) if sample.mask is not None]
         names = {name for sample in samples for name in (sample.key, stem_of(str(sample.image)))}
@@ -98,7 +105,7 @@ def match_labeled(
 ) -> tuple[set[str], list[PoolImage], list[str]]:
     """Keys of the labelled images; labelled images that lie elsewhere; names that fit nothing."""
     keys: set[str] = set()
-    names = {stem_of(name) for name in labeled.names} | {_plain(name) for name in labeled.names}
+    names = {spelling for name in labeled.names for spelling in labeled.spellings(name)}
     matched: set[str] = set()
     stems = Counter(stem_of(str(image.path)) for image in images)
     for image in images:
@@ -116,7 +123,7 @@ def match_labeled(
         for path in dict.fromkeys(elsewhere)
     ]
     known = matched | {name for other in others for name in (other.key, stem_of(str(other.path)))}
-    lost = [name for name in sorted(labeled.names) if not {stem_of(name), _plain(name)} & known]
+    lost = [name for name in sorted(labeled.names) if not labeled.spellings(name) & known]
     return keys, others, lost
 
 
@@ -179,7 +186,7 @@ def _image(key: str, name: str, path: Path, pattern: re.Pattern[str] | None) -> 
     parsed = parse_name(f"{name}.png" if not name.endswith(path.suffix) else name, pattern)
     folder = str(path.parent)
     group = f"{folder}/{parsed.sequence}" if parsed.sequence is not None else f"{folder}/{path.name}"
-    return PoolImage(key, path, group, parsed.frame if parsed.sequence is not None else None)
+    return PoolImage(key, path, group, parsed.sequence, parsed.frame if parsed.sequence else None)
 
 
 def _plain(name: str) -> str:

@@ -125,5 +125,14 @@ class Admission:
         left[list(self._gone)] = False
         return left
 
+    def room(self, candidates: Mask) -> int:
+        """How many of `candidates` may still join if none shows what another shows."""
+        free = self.free(candidates)
+        if self.per_group is None:
+            return int(free.sum())
+        groups, sizes = np.unique(self.groups[free], return_counts=True)
+        left = [self.per_group - self._by_group[int(group)] for group in groups]
+        return int(np.minimum(sizes, left).sum()) if left else 0
+
     def _is_full(self, group: int) -> bool:
         return self.per_group is not None and self._by_group[group] >= self.per_group

@@ -311,7 +311,7 @@ def _ranking(
                 path=usable[pick.row].path,
                 score=round(pick.score, 6),
                 cluster=int(batch.clusters[pick.row]),
-                group=Path(usable[pick.row].group).name,
+                group=usable[pick.row].sequence or usable[pick.row].key,
                 arm=pick.arm if pick.arm == "control" else request.strategy.name,
                 why=explanations.of(pick),
             )
