@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from model_zoo.errors import SRPUError
 from srpu_backend.annotator import UNTRAINED, Annotator, Champions, Images
 from srpu_backend.events import Event, read_event
+from srpu_backend.interactive import SmartTool
 from srpu_backend.projects import Project, Projects, parse_project_id
 from srpu_backend.settings import Settings
 
@@ -51,6 +52,7 @@ class Service:
         self.jobs = jobs
         self.projects = Projects.of(settings)
         self._images = images
+        self._smart_tool = SmartTool(images)
         self._champions = champions or Champions(settings.loaded_models)
         self._clock = clock
 
@@ -78,17 +80,22 @@ class Service:
 
         A task that cannot be answered, or not before the deadline, gets an element with `error` and
         without `result`: Label Studio stores the others and leaves that one out. Before the first
-        model, and for smart tools, the answer is empty but valid.
+        model the answer is empty but valid. Smart tools (a request with a context) are answered before the
+        first model too, and never with an error that would reach the editor as an alarm.
 
         Raises `BadRequest`, `BadProjectReference`, `UnknownProject` or `BrokenProject`.
         """
         tasks = _tasks(payload)
         project = self._current(parse_project_id(payload.get("project")), _text(payload, "label_config"))
         version = _version(project)
-        if version == UNTRAINED or _is_interactive(payload):
+        champion = self._champions.of(project)
+        if (context := _context(payload)) is not None:
+            answers = [self._smart_tool.answer(project, champion, task, context) for task in tasks]
+            return {"results": answers, "model_version": version}
+        if version == UNTRAINED:
             empty = {"result": [], "score": 0.0, "model_version": version}
             return {"results": [dict(empty) for _ in tasks], "model_version": version}
-        annotator = Annotator(project, self._images, self._champions.of(project))
+        annotator = Annotator(project, self._images, champion)
         return {"results": self._answers(project, annotator, tasks), "model_version": version}
 
     def webhook(self, payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,9 +217,10 @@ def _version(project: Project) -> str:
     return project.registry.champion() or UNTRAINED
 
 
-def _is_interactive(payload: Mapping[str, Any]) -> bool:
+def _context(payload: Mapping[str, Any]) -> object:
+    """What was drawn with a smart tool; None in an ordinary request."""
     params = payload.get("params")
-    return isinstance(params, Mapping) and bool(params.get("context"))
+    return (params.get("context") or None) if isinstance(params, Mapping) else None
 
 
 def _tasks(payload: Mapping[str, Any]) -> list[Mapping[str, Any]]:
