@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,12 @@ from numpy.typing import NDArray
 from PIL.Image import fromarray
 from pydantic import Field, ValidationError
 
-from model_zoo.card import ClassInfo, Frozen, ModelCard
+from model_zoo.card import STATE_NAME, ClassInfo, Frozen, ModelCard
 from model_zoo.errors import SRPUError
 from model_zoo.files import write_atomically
-from model_zoo.inference import Band, most_probable
+from model_zoo.inference import Band, Predictor, most_probable
+from model_zoo.inference.engines import EngineName
+from model_zoo.integrity import sha256_of
 from training.data.manifest import Sample
 from training.data.masks import write_mask
 from training.data.micrograph import BadImage
@@ -143,6 +146,20 @@ def predict_images(
         seconds=round(clock() - began, 3),
         classes=_shares(done, card.classes),
     )
+
+
+def predict_with(
+    folder: Path,
+    sources: Sequence[Path],
+    options: PredictionOptions,
+    report: Report = lambda what, done, total: None,
+    engine: EngineName = "auto",
+    threads: int | None = None,
+) -> PredictionSummary:
+    """`predict_images` with the model of a folder; raises `BrokenModel`, too."""
+    predictor = Predictor.load(folder, engine, threads)
+    identity = predictor.card.files.get(STATE_NAME) or sha256_of(folder / STATE_NAME)
+    return predict_images(predictor, identity, sources, options, time.monotonic, report)
 
 
 def _predict(predictor: Bands, identity: str, sample: Sample, options: PredictionOptions) -> Predicted:

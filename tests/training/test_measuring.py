@@ -12,12 +12,12 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from model_zoo.card import ClassInfo
+from model_zoo.card import ClassInfo, ModelSpec
+from tests.model_zoo.model_folders import TINY, write_model
 from training.__main__ import main
 from training.data.masks import write_mask
 from training.measuring.particles import find_particles, measure_classes
 
-pytestmark = pytest.mark.fast
 CLASSES = (ClassInfo(name="matrix"), ClassInfo(name="pore", color="#4363d8"))
 
 
@@ -29,6 +29,7 @@ def discs(*circles: tuple[int, int, int], side: int = 200) -> NDArray[np.uint8]:
     return mask
 
 
+@pytest.mark.fast
 def test_a_disc_has_its_diameter_and_its_place() -> None:
     (particle,) = find_particles(discs((60, 90, 25)), CLASSES)
     assert particle.diameter == pytest.approx(50, abs=1)
@@ -37,6 +38,7 @@ def test_a_disc_has_its_diameter_and_its_place() -> None:
     assert not particle.touches_edge
 
 
+@pytest.mark.fast
 def test_an_ellipse_has_its_aspect_ratio_in_any_direction() -> None:
     for angle in (0, 30, 90, 135):
         mask = np.zeros((200, 200), np.uint8)
@@ -45,6 +47,7 @@ def test_an_ellipse_has_its_aspect_ratio_in_any_direction() -> None:
         assert particle.aspect_ratio == pytest.approx(3, rel=0.05)
 
 
+@pytest.mark.fast
 def test_diameters_are_by_number_and_cut_particles_have_none() -> None:
     mask = discs((30, 30, 5), (80, 30, 10), (140, 30, 20), (100, 199, 30))
     particles = find_particles(mask, CLASSES)
@@ -55,6 +58,7 @@ def test_diameters_are_by_number_and_cut_particles_have_none() -> None:
     assert matrix.area_fraction + pore.area_fraction == pytest.approx(1)
 
 
+@pytest.mark.fast
 def test_specks_count_for_the_area_alone_and_ignored_pixels_for_nothing() -> None:
     mask = discs((100, 100, 20))
     mask[10, 10] = 1
@@ -65,6 +69,7 @@ def test_specks_count_for_the_area_alone_and_ignored_pixels_for_nothing() -> Non
     assert len(find_particles(mask, CLASSES, smallest=1)) == 2
 
 
+@pytest.mark.fast
 def test_a_picture_without_anything_has_no_sizes() -> None:
     empty = np.full((20, 20), 255, np.uint8)
     _, pore = measure_classes(empty, CLASSES, find_particles(empty, CLASSES))
@@ -91,6 +96,7 @@ def folders(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.fast
 def test_the_command_writes_tables_and_a_figure(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = folders / "measured"
     asked = ["measure", "--masks", str(folders / "masks"), "--images", str(folders / "images")]
@@ -115,6 +121,7 @@ def test_the_command_writes_tables_and_a_figure(folders: Path, capsys: pytest.Ca
     assert cv2.imread(str(out / "measurements.png")) is not None
 
 
+@pytest.mark.fast
 def test_what_cannot_be_measured_is_named(folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folders / "masks" / "broken.png").write_bytes(b"no picture")
     asked = ["measure", "--masks", str(folders / "masks"), "--out", str(folders / "measured")]
@@ -126,3 +133,19 @@ def test_what_cannot_be_measured_is_named(folders: Path, capsys: pytest.CaptureF
     empty = ["measure", "--masks", str(folders / "empty"), "--out", str(folders / "measured")]
     assert main(empty) == 2
     assert "give index PNGs" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_model_makes_the_masks_it_is_to_be_measured_by(
+    folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = ModelSpec(encoder="tu-test_resnet", classes=2, options=TINY)
+    write_model(tmp_path / "model", spec, tile=128)
+    asked = ["measure", "--model", str(tmp_path / "model"), "--out", str(tmp_path / "measured")]
+    assert main(asked) == 2
+    assert "needs images" in capsys.readouterr().err
+    for _ in "once", "again":
+        assert main([*asked, "--images", str(folders / "images"), "--json"]) == 0
+        summary = json.loads(capsys.readouterr().out)
+        assert (summary["pictures"], summary["with_pixel_size"]) == (2, 2)
+    assert sorted(path.name for path in (tmp_path / "measured" / "masks").glob("*.png")) == ["a.png", "b.png"]

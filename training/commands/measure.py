@@ -30,9 +30,11 @@ from training.measuring.pictures import (
     Segmented,
     measure_pictures,
 )
+from training.model_reference import REFERENCES, find_model
 from training.prediction_files import mask_files
 
 EXAMPLES = """examples:
+  python -m training measure --model alloy-model --images images --out measured
   python -m training measure --masks predictions --classes classes.json --out measured
   python -m training measure --masks predictions --images images --classes classes.json --out measured
   python -m training measure --masks predictions --pixel-size 2.5nm --classes classes.json --out measured
@@ -41,6 +43,8 @@ Masks are index PNGs, such as `predict` writes. With --images, pixel sizes are r
 ImageJ; JEOL, Hitachi and TESCAN from the file beside), and an info bar is left out. OUT then holds the tables
 pictures.csv and particles.csv, summary.json and measurements.png. Class 0, the matrix, has no particles."""
 
+MASKS_FOLDER = "masks"
+
 
 class NothingToMeasure(SRPUError):
     """No mask that could be read."""
@@ -48,8 +52,11 @@ class NothingToMeasure(SRPUError):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--masks", type=Path, required=True, help="folder of index PNGs")
-    parser.add_argument("--images", type=Path, help="folder of their images: same stems")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--masks", type=Path, help="folder of index PNGs")
+    source.add_argument("--model", help=f"that makes the masks of --images first: {REFERENCES}")
+    parser.add_argument("--model-dir", type=Path, metavar="DIR", help="where projects lie (MODEL_DIR)")
+    parser.add_argument("--images", type=Path, help="folder of the images; masks have the same stems")
     parser.add_argument("--classes", type=Path, help="classes.json or .yaml (default: in or above --masks)")
     parser.add_argument("--out", type=Path, required=True, help="folder for the tables, made if need be")
     parser.add_argument("--pixel-size", type=parse_pixel_size, help="such as 2.5nm, for all images")
@@ -67,21 +74,37 @@ def run(options: argparse.Namespace) -> int:
     """Measure, and tell the summary; returns the exit code."""
     from training.measuring.figure import draw
 
-    path = options.classes or find_classes_file(options.masks)
+    masks_folder: Path = options.masks or _predicted(options)
+    path = options.classes or find_classes_file(masks_folder)
     if path is None:
         raise NothingToMeasure(
-            f"There is no classes.json in or above {options.masks}; name the classes with --classes FILE."
+            f"There is no classes.json in or above {masks_folder}; name the classes with --classes FILE."
         )
     classes = read_classes(path).classes
-    masks = mask_files(options.masks)
+    masks = mask_files(masks_folder)
     images = _images_by_stem(options.images)
     with Bar() as report:
-        pictures = _segmented(masks, options.masks, images, options.pixel_size, report)
+        pictures = _segmented(masks, masks_folder, images, options.pixel_size, report)
         summary = measure_pictures(pictures, classes, options.out, options.smallest, draw)
     if not summary.pictures:
-        raise NothingToMeasure(f"There is no mask in {options.masks} that could be read; give index PNGs.")
+        raise NothingToMeasure(f"There is no mask in {masks_folder} that could be read; give index PNGs.")
     print(summary.model_dump_json() if options.json else "\n".join(_lines(summary, options.out)))
     return 0
+
+
+def _predicted(options: argparse.Namespace) -> Path:
+    """Let the model make the masks; those it has made before are taken."""
+    from training.prediction import PredictionOptions, predict_with
+
+    if options.images is None:
+        raise NothingToMeasure("A model needs images to look at; give their folder with --images.")
+    out: Path = options.out / MASKS_FOLDER
+    with Bar() as report:
+        asked = PredictionOptions(out=out, resume=True)
+        summary = predict_with(find_model(options.model, options.model_dir), [options.images], asked, report)
+    for image, reason in summary.left_out.items():
+        print(f"{image} is left out: {reason}", file=sys.stderr)
+    return out
 
 
 def _images_by_stem(folder: Path | None) -> dict[str, Path]:

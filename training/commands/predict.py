@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,10 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Predict, name what was left out, and tell the summary; returns the exit code."""
-    from model_zoo.card import STATE_NAME
-    from model_zoo.inference import Predictor
-    from model_zoo.integrity import sha256_of
-    from training.prediction import PredictionOptions, predict_images
+    from training.prediction import PredictionOptions, predict_with
 
     asked = PredictionOptions(
         out=options.out,
@@ -74,10 +70,8 @@ def run(options: argparse.Namespace) -> int:
         pattern=compile_pattern(options.pattern) if options.pattern else None,
     )
     folder = find_model(options.model, options.model_dir)
-    predictor = Predictor.load(folder, options.engine, options.threads)
-    identity = predictor.card.files.get(STATE_NAME) or sha256_of(folder / STATE_NAME)
     with Bar() as report:
-        summary = predict_images(predictor, identity, options.images, asked, time.monotonic, report)
+        summary = predict_with(folder, options.images, asked, report, options.engine, options.threads)
     for image, reason in summary.left_out.items():
         print(f"{image} is left out: {reason}", file=sys.stderr)
     print(summary.model_dump_json() if options.json else "\n".join(_lines(summary)))
