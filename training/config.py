@@ -257,7 +257,7 @@ def _strength(origin: str) -> int:
 def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """Dotted names of all that is set."""
     for name, value in values.items():
-        if isinstance(value, Mapping) and name != "options":
+        if isinstance(value, Mapping) and name not in ("options", "more"):
             yield from _leaves(value, f"{prefix}{name}.")
         else:
             yield prefix + name

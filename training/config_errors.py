@@ -18,7 +18,7 @@ _PLAINER = {
     "bool_parsing": "true or false",
     "string_type": "a text",
     "model_type": "a block of settings, such as {noise: 0.05}",
-    "dict_type": "a block of settings, such as {decoder_channels: [256, 128, 64, 32, 16]}",
+    "dict_type": "a block of settings, such as {name: value}",
 }  # pydantic's own words for these are a programmer's
 
 

@@ -2,8 +2,8 @@
 
 The specimen is bent and scanned (`geometry`), seen by one detector or another (`inversion`) through a beam
 (`focus`), disturbed by charge and stripes (`artefacts`), unevenly lit, counted (`noise`), amplified
-(`intensity`), and turned. Each change draws its random numbers from the seed and its own name: switching one
-off leaves the others as they were.
+(`intensity`), changed by what `library` was asked for, and turned. Each change draws its random numbers from
+the seed and its own name: switching one off leaves the others as they were.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from training.augmentation import artefacts, focus, geometry, intensity, noise
 from training.augmentation.config import Augmentation
+from training.augmentation.library import LibraryTransform
 
 Floats = NDArray[np.float32]
 Mask = NDArray[np.uint8]
@@ -45,6 +46,9 @@ class Augmenter:
         self._chances = {
             name: chance for name in ("elastic", "drift", *CHANGES) if (chance := config.chance(name)) > 0
         }
+        self._turn = geometry.Turn()
+        more = config.more if config.enabled and config.probability > 0 else {}
+        self._more = [LibraryTransform(name, arguments) for name, arguments in more.items()]
 
     def __call__(self, image: Floats, truth: Mask, seed: int) -> tuple[Floats, Mask]:
         """Change (D, H, W) in [0, 1] and its (H, W) truth alike: contiguous, and in [0, 1] again.
@@ -62,8 +66,10 @@ class Augmenter:
                 stack = change(stack, self._config, happening[name])
         if stack is not image:
             stack = np.clip(stack, 0, 1, out=stack)
+        for transform in self._more:
+            stack, truth = transform(stack, truth, _generator(transform.name, seed))
         if self._config.orientation:
-            stack, truth = geometry.turned(stack, truth, _generator("orientation", seed))
+            stack, truth = self._turn(stack, truth, _generator("orientation", seed))
         return stack, truth
 
     def _drawn(self, name: str, seed: int) -> np.random.Generator | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import model_validator
+from typing import Any
+
+from pydantic import field_validator, model_validator
 
 from training.settings_block import SettingsBlock, setting
 
@@ -95,6 +97,17 @@ class Augmentation(SettingsBlock):
     """Of each change that has none of its own in `probabilities`; 0: nothing but orientation and scale."""
     probabilities: Probabilities = Probabilities()
     """Of each change to happen to a crop."""
+    more: dict[str, dict[str, Any]] = setting({}, "{CLAHE: {p: 0.2}, GridDistortion: {p: 0.1}}")
+    """Further transforms of albumentations by class name, with their arguments; each has its own `p`."""
+
+    @field_validator("more", mode="after")
+    @classmethod
+    def _more_can_be_used(cls, more: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        if more:
+            from training.augmentation.library import check  # albumentations takes seconds to import
+
+            check(more)
+        return more
 
     @model_validator(mode="after")
     def _scales_are_a_range(self) -> Augmentation:

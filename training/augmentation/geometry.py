@@ -7,9 +7,11 @@ intensity came from, and is ignored where that lies outside the crop.
 from __future__ import annotations
 
 import math
+from random import Random
 
 import cv2
 import numpy as np
+from albumentations import SquareSymmetry
 from numpy.typing import NDArray
 
 from training.augmentation.config import Augmentation
@@ -57,9 +59,18 @@ def displaced(stack: Floats, truth: Mask, along_x: Floats, along_y: Floats) -> t
     return np.stack(frames), np.asarray(moved, np.uint8)
 
 
-def turned(stack: Floats, truth: Mask, rng: np.random.Generator) -> tuple[Floats, Mask]:
-    """One of the eight flips and quarter turns of (D, H, W) and (H, W); a quarter turn swaps the sides."""
-    quarters, flip = int(rng.integers(4)), bool(rng.integers(2))
-    change = [np.rot90(array, quarters, axes=(-2, -1)) for array in (stack, truth)]
-    image, mask = (np.ascontiguousarray(array[..., ::-1] if flip else array) for array in change)
-    return image, mask
+class Turn:
+    """The eight flips and quarter turns, each equally likely: albumentations' `SquareSymmetry`."""
+
+    def __init__(self) -> None:
+        self._symmetry = SquareSymmetry(p=1)
+        self._unused = Random(0)  # noqa: S311  (it draws from numpy's generator alone)
+
+    def __call__(self, stack: Floats, truth: Mask, rng: np.random.Generator) -> tuple[Floats, Mask]:
+        """Turn (D, H, W) and (H, W) alike: contiguous; a quarter turn swaps the sides."""
+        self._symmetry.set_random_state(rng, self._unused)
+        first = self._symmetry(image=stack[0], mask=truth)
+        how = self._symmetry.get_applied_params()
+        # One by one: as channels of one image, frames take thrice as long.
+        others = [self._symmetry.apply_with_params(how, image=frame)["image"] for frame in stack[1:]]
+        return np.stack([first["image"], *others]), np.ascontiguousarray(first["mask"])

@@ -30,7 +30,7 @@ _OPACITY = 0.4
 _STRIPES = 8  # px between the stripes over what is ignored
 _PAPER = (255, 255, 255)
 ALONE = ("orientation", "scale", *Probabilities.model_fields)
-"""The changes that `changes_alone` knows."""
+"""The changes that `changes_alone` knows, beside those of `augmentation.more`."""
 
 
 class NoPreview(SRPUError):
@@ -68,7 +68,7 @@ def changes_alone(
     seed: int,
 ) -> Iterator[Row]:
     """A row for each change that `config` has any strength for, always happening, nothing else with it."""
-    for number, name in enumerate(ALONE):
+    for number, name in enumerate((*ALONE, *config.more)):
         only = alone(config, name)
         if only is None:
             continue
@@ -88,9 +88,10 @@ def alone(config: Augmentation, name: str) -> Augmentation | None:
             "scale": config.scale if name == "scale" else (1.0, 1.0),
             "probability": 1.0,
             "probabilities": Probabilities(**chances),
+            "more": {name: {**config.more[name], "p": 1}} if name in config.more else {},
         }
     )
-    happens = only.orientation or only.scale != (1.0, 1.0) or any(map(only.chance, chances))
+    happens = only.more or only.orientation or only.scale != (1.0, 1.0) or any(map(only.chance, chances))
     return only if happens else None
 
 
