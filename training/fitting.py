@@ -46,6 +46,8 @@ from training.validation import Jury, Validation
 
 log = logging.getLogger(__name__)
 
+VALIDATION_NAME = "validation"
+"""Folder of the changed images of a validation, while it trains."""
 _NORM_BATCHES = 16
 _NOT_THE_MODEL = {
     "minutes",
@@ -238,6 +240,8 @@ class _Fit:
         callbacks.append(Board(self.crops, manifest.classes))
         if config.validation == "holdout":
             jury = Jury.of(manifest, self.job.card(), config.validation_images)
+            if self.job.ranks.is_first:
+                jury = jury.changed(config, self.job.out / VALIDATION_NAME)
             callbacks.append(Validation(jury, self.checkpoints, config.validate_every, self._finished))
         callbacks.append(self.checkpoints)
         return callbacks

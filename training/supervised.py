@@ -24,7 +24,7 @@ from training.config_text import CONFIG_NAME, commented
 from training.data.dataset import LabelledImages
 from training.data.manifest import Manifest
 from training.evaluation import evaluate
-from training.fitting import Fitted, Job, fit_within_memory
+from training.fitting import VALIDATION_NAME, Fitted, Job, fit_within_memory
 from training.hardware import ResolvedConfig, find_hardware, resolved
 from training.launch import needs_processes, train_in_processes
 from training.progress import Progress
@@ -71,6 +71,7 @@ def train(
     images = _read_images(job)
     fitted = fit_within_memory(job, images)
     shutil.rmtree(_mapped_images(job), ignore_errors=True)
+    shutil.rmtree(out / VALIDATION_NAME, ignore_errors=True)
     if not job.ranks.is_first:
         return job.card(weights=fitted.weights)
     if fitted.weights.loaded == "none" and config.weights != "none":

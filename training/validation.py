@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,9 @@ from model_zoo.card import ModelCard
 from model_zoo.inference import Predictor
 from model_zoo.inference.engines import Engine
 from training.board import show, side_by_side, stacked
+from training.changed_images import as_written, write_changed
 from training.checkpoints import Checkpoints
+from training.config import TrainingConfig
 from training.data.manifest import Manifest, Sample
 from training.data.samples import read_stack, read_truth
 from training.evaluation import Evaluation, evaluate
@@ -64,6 +67,15 @@ class Jury:
         count = min(at_most, len(labelled))
         chosen = [labelled[place * len(labelled) // count] for place in range(count)]
         return cls(manifest.model_copy(update={"samples": tuple(chosen)}), card)
+
+    def changed(self, config: TrainingConfig, folder: Path) -> Jury:
+        """The same images as `config.validation_augmentation` changes them, written to `folder`; itself where
+        that changes nothing."""
+        if not config.validation_augmentation.enabled:
+            return self
+        normalisation = as_written(self.card.normalisation)
+        card = self.card.model_copy(update={"normalisation": normalisation})
+        return Jury(write_changed(self.manifest, config, folder), card)
 
     def predictor(self, network: nn.Module) -> Predictor:
         """`network` behind the tiles and the normalisation it will serve with."""

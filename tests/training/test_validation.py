@@ -11,6 +11,7 @@ from micrographs import write_manifest
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from model_zoo.store import load_model
 from training.config import BadConfig, TrainingConfig, load_config
 from training.data.manifest import Manifest
 from training.progress import Progress
@@ -112,3 +113,15 @@ def test_without_labelled_holdout_there_is_no_validation(tmp_path: Path) -> None
     data = write_manifest(tmp_path / "data", ["train", "train"])
     with pytest.raises(BadConfig, match=r"no image of the manifest's part `holdout` is labelled"):
         train(data, config(), tmp_path / "out")
+
+
+def test_the_images_that_judge_may_be_changed_too(data: Manifest, tmp_path: Path) -> None:
+    jury = Jury.of(data, train(data, config("max_steps=1", "validation=none"), tmp_path / "run"), 2)
+    assert jury.changed(config(), tmp_path) is jury
+    still = ["validation_augmentation.enabled=true", "validation_augmentation.probability=0"]
+    network = load_model(tmp_path / "run")
+    same = jury.changed(config(*still, "validation_augmentation.orientation=false"), tmp_path / "same")
+    assert same.score(network).miou == pytest.approx(jury.score(network).miou, abs=1e-3)
+    turned = jury.changed(config("validation_augmentation.enabled=true"), tmp_path / "turned")
+    assert turned.score(network).images != jury.score(network).images
+    assert len(turned.score(network).images) == 2
