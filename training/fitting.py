@@ -8,12 +8,10 @@ import json
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,7 +24,7 @@ from lightning.pytorch.utilities.warnings import PossibleUserWarning
 from torch import distributed, nn
 
 from model_zoo.architectures import build
-from model_zoo.card import ModelCard, ModelSpec, WeightsRecord
+from model_zoo.card import WeightsRecord
 from model_zoo.errors import SRPUError
 from model_zoo.weights import load_or_random
 from training.agreed_clock import AgreedClock
@@ -35,13 +33,11 @@ from training.budget import Budget
 from training.checkpoints import Checkpoints
 from training.config import BadConfig, Mode, TrainingConfig
 from training.data.dataset import LabelledImages, TrainingCrops, loader
-from training.data.manifest import Manifest
-from training.hardware import ResolvedConfig
+from training.job import Job
 from training.learner import Learner, TrainingDiverged, channels_last
 from training.losses import DiceCrossEntropy, class_weights
 from training.norms import settle_norms
-from training.progress import Progress
-from training.ranks import Ranks, count_of_ranks
+from training.ranks import count_of_ranks
 from training.validation import Jury, Validation
 
 log = logging.getLogger(__name__)
@@ -66,43 +62,6 @@ _NOT_THE_MODEL = {
 
 class OutOfMemory(SRPUError):
     """Memory does not suffice even for the smallest batch."""
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one call of `train` is about."""
-
-    manifest: Manifest
-    asked: TrainingConfig
-    """As given: the same on every machine."""
-    config: ResolvedConfig
-    """As it is on this one."""
-    spec: ModelSpec
-    out: Path
-    report: Callable[[Progress], None]
-    ranks: Ranks = field(default_factory=Ranks)
-    warnings: list[str] = field(default_factory=list)
-    """What the model's card will say about this run."""
-
-    def warn(self, sentence: str) -> None:
-        """Say it now, and in the model's card."""
-        log.warning("%s", sentence)
-        self.warnings.append(sentence)
-
-    def card(self, **known: Any) -> ModelCard:
-        """The model's card, as far as it follows from the job."""
-        return ModelCard(
-            version="",
-            created_at=datetime.now(UTC),
-            spec=self.spec,
-            classes=self.manifest.classes,
-            normalisation=self.config.normalisation,
-            tile=self.config.tile,
-            data_hash=self.manifest.content_hash,
-            holdout_images=len(self.manifest.of("holdout")),
-            config=self.config.model_dump(mode="json"),
-            **known,
-        )
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,9 @@ from training.config_text import CONFIG_NAME, commented
 from training.data.dataset import LabelledImages
 from training.data.manifest import Manifest
 from training.evaluation import evaluate
-from training.fitting import VALIDATION_NAME, Fitted, Job, fit_within_memory
+from training.fitting import VALIDATION_NAME, Fitted, fit_within_memory
 from training.hardware import ResolvedConfig, find_hardware, resolved
+from training.job import Job
 from training.launch import needs_processes, train_in_processes
 from training.progress import Progress
 from training.ranks import Ranks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from training.commands.command import Bar, Command, add_json_argument, percent
@@ -37,7 +38,7 @@ def run(options: argparse.Namespace) -> int:
     from training.pipeline_report import write_pipeline_report
 
     overrides = overrides_of(options)
-    config = load_config(options.preset, overrides)
+    config = load_config(options.preset, overrides, os.environ)
     folders = folders_of(options)
     asked = PipelineOptions(
         folders=folders,
