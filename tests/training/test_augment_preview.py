@@ -98,7 +98,7 @@ def test_the_documentations_commands_work_and_its_table_is_complete(
     write_manifest(tmp_path / "data").write(tmp_path / "data" / "dataset.json")
     monkeypatch.chdir(tmp_path)
     lines = re.findall(r"^python -m training (augment-preview .*)$", text.replace("\\\n", ""), re.MULTILINE)
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in lines:
         assert main([*shlex.split(line), "--preset", "test"]) == 0
     named = set(re.findall(r"`(?:\w+\.)*(\w+)`", text))

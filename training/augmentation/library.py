@@ -27,7 +27,11 @@ _TRIAL_SIDES = (64, 96)  # px; two, for a transform that makes crops of one size
 _TRIAL_SEEDS = range(3)
 _TRIAL_LABELS = (3, 7)  # not 0: it is what albumentations fills masks with
 _ROUNDING = 1e-3
-_WHAT_MASKS_GET = {"fill_mask": IGNORE_INDEX, "mask_drop_value": IGNORE_INDEX, "mask_interpolation": 0}
+_WHAT_MASKS_GET = {
+    "fill_mask": IGNORE_INDEX,
+    "mask_interpolation": 0,
+    "mask_drop_value": None,  # it falls on other pixels than the image's
+}
 _KINDS = (albumentations.ImageOnlyTransform, albumentations.DualTransform)
 
 
@@ -93,8 +97,8 @@ def _built(name: str, arguments: Mapping[str, Any]) -> Any:
     for argument, value in _WHAT_MASKS_GET.items():
         if arguments.get(argument, value) not in (value, None):
             raise ValueError(
-                f"`more.{name}.{argument}` must be {value}, so that labels stay exact and what is unknown is "
-                "ignored; leave it out"
+                f"`more.{name}.{argument}` must be {json.dumps(value)}, so that labels stay exact and what is "
+                "unknown is ignored; leave it out"
             )
     fixed = {argument: value for argument, value in _WHAT_MASKS_GET.items() if argument in known}
     # Else values that its schema cannot judge become the defaults, with a warning; some have no schema.
