@@ -30,6 +30,8 @@ _EDGE = 300.0
 _SLOWEST = 2e-3
 """Weight of the strongest edge: distance counts too."""
 _PRIOR = 0.002
+"""Of a region that a click contradicts: faint, so that the click is heard."""
+_PRIOR_OF_PROPOSALS = 0.02
 _DOUBT = 0.05
 """The prior says 0.05 or 0.95."""
 _HARD = 50.0
@@ -59,12 +61,35 @@ def correct(
     class_index: int | None = None,
 ) -> NDArray[np.bool_]:
     """`region` (H, W) as `clicks` want it; `wrong` tells the clicks that contradict it."""
+    return _walked(state, region, clicks, wrong, box, class_index, _PRIOR)
+
+
+def snapped(
+    state: ImageState,
+    region: NDArray[np.bool_],
+    clicks: Sequence[Click],
+    box: Box | None = None,
+    class_index: int | None = None,
+) -> NDArray[np.bool_]:
+    """`region` (H, W) with its outline drawn to the nearest edges."""
+    return _walked(state, region, clicks, [False] * len(clicks), box, class_index, _PRIOR_OF_PROPOSALS)
+
+
+def _walked(
+    state: ImageState,
+    region: NDArray[np.bool_],
+    clicks: Sequence[Click],
+    wrong: Sequence[bool],
+    box: Box | None,
+    class_index: int | None,
+    prior: float,
+) -> NDArray[np.bool_]:
     area = _area(region, clicks, box)
     rows, columns = area
     height, width = rows.stop - rows.start, columns.stop - columns.start
     factor = max(1.0, float(np.sqrt(height * width / NODES)))
     size = max(1, round(width / factor)), max(1, round(height / factor))
-    problem = _problem(state, region[area], clicks, wrong, area, size, class_index)
+    problem = _problem(state, region[area], clicks, wrong, area, size, class_index, prior)
     inside = _solve(problem).astype(np.float32)
     large = cv2.resize(inside, (width, height), interpolation=cv2.INTER_LINEAR) >= 0.5
     corrected = np.zeros_like(region)
@@ -94,6 +119,7 @@ def _problem(
     area: Area,
     size: tuple[int, int],
     class_index: int | None,
+    strength: float,
 ) -> _Problem:
     grey = _shrunk(state.grey[0][area].astype(np.float32), size)
     low, high = np.percentile(grey, (2, 98))
@@ -101,7 +127,7 @@ def _problem(
     if class_index is not None and class_index < len(state.probabilities):
         grey = grey + _shrunk(state.probabilities[class_index][0][area].astype(np.float32), size) / 255
     prior = np.clip(_shrunk(region.astype(np.float32), size), _DOUBT, 1 - _DOUBT)
-    confidence = np.full(prior.shape, _PRIOR)
+    confidence = np.full(prior.shape, strength)
     scale = np.array(size) / region.shape[::-1]
     rows, columns = np.mgrid[: size[1], : size[0]]
     seeds = []

@@ -18,7 +18,7 @@ from srpu_backend.interactive.image_state import ImageState
 from srpu_backend.interactive.instances import split_at
 from srpu_backend.interactive.prompts import Box, Click, Prompts
 from srpu_backend.interactive.proposals import Proposal, propose
-from srpu_backend.interactive.random_walker import correct
+from srpu_backend.interactive.random_walker import correct, snapped
 
 Mask = NDArray[np.bool_]
 
@@ -104,7 +104,9 @@ def _proposed(state: ImageState, prompts: Prompts, class_index: int | None) -> M
         found = propose(state, seeds, forbidden=forbidden, box=prompts.box, class_index=class_index)
         if found is not None and (best is None or found.score > best.score):
             best = found
-    return _unguided(state.shape, prompts) if best is None else best.painted(state.shape)
+    if best is None:
+        return _unguided(state.shape, prompts)
+    return snapped(state, best.painted(state.shape), prompts.clicks, prompts.box, class_index)
 
 
 def _seed_sets(prompts: Prompts) -> list[NDArray[np.intp]]:
