@@ -97,8 +97,8 @@ def _built(name: str, arguments: Mapping[str, Any]) -> Any:
     for argument, value in _WHAT_MASKS_GET.items():
         if arguments.get(argument, value) not in (value, None):
             raise ValueError(
-                f"`more.{name}.{argument}` must be {json.dumps(value)}, so that labels stay exact and what is "
-                "unknown is ignored; leave it out"
+                f"`more.{name}.{argument}` must be {json.dumps(value)}, so that labels stay exact and what "
+                "is unknown is ignored; leave it out"
             )
     fixed = {argument: value for argument, value in _WHAT_MASKS_GET.items() if argument in known}
     # Else values that its schema cannot judge become the defaults, with a warning; some have no schema.
