@@ -13,7 +13,7 @@ from training.__main__ import main
 from training.simulator import write_dataset
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGES = ("pipeline", "measuring", "training", "predicting", "augmentation")
+PAGES = ("pipeline", "measuring", "training", "predicting", "augmentation", "active-learning")
 QUICKER = {
     "train": ["--preset", "test", "--set", "max_steps=2", "threads=1"],
     "pipeline": ["--preset", "test", "--set", "max_steps=2", "threads=1"],

@@ -38,7 +38,8 @@ def choose(pool: Pool, strategy: Strategy, budget: int, seed: int, per_group: in
     limit = strategy.per_group if per_group is None else per_group or None
     admission = Admission(pool.groups, limit, near_duplicates_of(pool))
     rng = np.random.default_rng(seed)
-    clusters = _clusters(pool, budget, seed)
+    places = min(budget, admission.room(pool.unlabeled))
+    clusters = _clusters(pool, places - round(strategy.control * places), seed)
     picks: list[Pick] = []
     for tier, judged in _tiers(pool, strategy, clusters):
         turn = Turn(tier, budget - len(picks), admission, clusters, rng)
@@ -79,13 +80,13 @@ def _shown_already(pool: Pool) -> Mask:
     return shown & pool.unlabeled
 
 
-def _clusters(pool: Pool, budget: int, seed: int) -> NDArray[np.int32]:
-    """As many kinds as there are labels and places in the batch, as in TypiClust."""
+def _clusters(pool: Pool, places: int, seed: int) -> NDArray[np.int32]:
+    """As many kinds as there are labels and places to fill, as in TypiClust: each kind has its place."""
     clusters = np.full(len(pool), -1, np.int32)
     usable = pool.embedded()
     if pool.embeddings is not None and usable.any():
         points = pool.embeddings if usable.all() else pool.embeddings[usable]
-        clusters[usable] = cluster(points, int(pool.labeled.sum()) + budget, seed)
+        clusters[usable] = cluster(points, int(pool.labeled.sum()) + places, seed)
     return clusters
 
 

@@ -70,6 +70,8 @@ class Strategy:
     """Several answers for each image."""
     per_group: int | None = None
     """How many of one sequence may be in a batch unless told otherwise."""
+    control: float = 0.0
+    """Share of a batch that is left to chance."""
 
 
 def random(pool: Pool, turn: Turn) -> list[Pick]:
@@ -219,11 +221,17 @@ def find_strategy(name: str) -> Strategy:
 
 def strategies() -> Mapping[str, Strategy]:
     """All of them, by name; the first is the default."""
-    from training.active_learning.hybrid import hybrid  # it is made of those here
+    from training.active_learning.hybrid import CONTROL_SHARE, hybrid  # it is made of those here
 
     listed = (
         Strategy(
-            "hybrid", "typical first, then uncertain by class, spread out", hybrid, True, True, per_group=1
+            "hybrid",
+            "typical first, then uncertain by class, spread out",
+            hybrid,
+            needs_embeddings=True,
+            needs_answers=True,
+            per_group=1,
+            control=CONTROL_SHARE,
         ),
         Strategy("random", "uniformly at random", random),
         Strategy("foreground_random", "at random, rare classes more often", foreground_random, False, True),
