@@ -149,10 +149,10 @@ def test_coverage_is_greedy_by_brute_force() -> None:
     points = points_of(6, 80, 2)
     labeled = np.zeros(80, bool)
     labeled[:3] = True
-    near = np.linalg.norm(points[:, None] - points[None], axis=2) <= 0.6
+    near = np.linalg.norm(points[:, None] - points[None], axis=2) <= 0.9
     covered = near[labeled].any(axis=0)
     candidates = ~labeled
-    for row, share in probcover(points, labeled, candidates, 15, 0.6):
+    for row, share in probcover(points, labeled, candidates, 40, 0.9):
         gains = np.where(candidates, (near & ~covered).sum(axis=1), -1)
         assert row == gains.argmax()
         assert share == pytest.approx(gains[row] / 80)
