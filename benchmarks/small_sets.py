@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 from collections import defaultdict
@@ -115,12 +114,12 @@ def _srpu(run: Run, source: Path, folder: Path) -> int:
     command += ["--out", str(folder / "pipeline"), "--minutes", f"{run.minutes}", "--weights", run.weights]
     command += ["--threads", f"{run.threads}", "--seed", f"{run.seed}", "--json"]
     command += ["--encoder", run.encoder] if run.weights != "none" else []
-    command += ["--set", *run.more.split()] if run.more else []
-    clock = {"SRPU_TRAINING__CLOCK": "processor"} if run.cpu_time else {}
-    answer = _run(command, folder, clock)
+    settings = [*run.more.split(), *(["clock=processor"] if run.cpu_time else [])]
+    command += ["--set", *settings] if settings else []
+    answer = _run(command, folder)
     model, images = str(folder / "pipeline"), str(folder / "test" / "images")
     predict = [sys.executable, "-m", "training", "predict", "--model", model, "--images", images]
-    _run([*predict, "--out", str(folder / "predictions")], folder, {})
+    _run([*predict, "--out", str(folder / "predictions")], folder)
     return int(json.loads(answer)["steps"])
 
 
@@ -130,15 +129,14 @@ def _plain(run: Run, source: Path, folder: Path) -> int:
     command += ["--encoder", run.encoder, "--out", str(folder / "predictions")]
     command += ["--weights", run.weights] if run.weights != "none" else []
     command += ["--cpu-time"] if run.cpu_time else []
-    return int(json.loads(_run(command, folder, {}))["steps"])
+    return int(json.loads(_run(command, folder))["steps"])
 
 
-def _run(command: list[str], folder: Path, environment: dict[str, str]) -> str:
+def _run(command: list[str], folder: Path) -> str:
     with (folder / "log.txt").open("a") as log:
         done = subprocess.run(
             command,
             cwd=ROOT,
-            env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=log,
             check=True,

@@ -26,7 +26,8 @@ def training_overrides(project: Project, settings: Settings) -> dict[str, Any]:
         overrides = None
     if not isinstance(overrides, dict):
         raise TrainingFailed('SRPU_TRAINING must be a JSON object such as {"minutes": 2}.', bad_input=True)
-    return {**overrides, **settings_in(project.label_config.parameters), **project.parameters}
+    asked = {**overrides, **settings_in(project.label_config.parameters), **project.parameters}
+    return {**asked, "validation": "none"}  # the holdout is the gate's: it must never steer a training
 
 
 def settings_in(parameters: Mapping[str, str]) -> dict[str, Any]:

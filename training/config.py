@@ -121,6 +121,9 @@ class TrainingConfig(SettingsBlock):
     """Leave `checkpoints/last.ckpt`, and `best.ckpt` of the validation, when the training is done."""
     memory_mb: int = setting(2048, "1024 to 16384", ge=0)
     """Decoded images kept in memory, in MiB; the others are mapped from disk."""
+    clock: Literal["wall", "processor"] = "wall"
+    """What `minutes` are counted by: the clock on the wall, or this process's processor time divided by its
+    threads, which is the same on an idle machine and fair on a shared one."""
     checkpoint_seconds: float = setting(30.0, "30 to 300", ge=0)
     """Between two checkpoints: what a killed training loses at most."""
     seed: int = setting(0, ge=0)

@@ -47,6 +47,7 @@ VALIDATION_NAME = "validation"
 _NORM_BATCHES = 16
 _NOT_THE_MODEL = {
     "minutes",
+    "clock",
     "threads",
     "workers",
     "memory_mb",
@@ -119,7 +120,8 @@ class _Fit:
         self.job = job
         self.crops = TrainingCrops(images, job.config)
         self.batch_size = batch_size
-        self.clock = AgreedClock() if job.ranks.count > 1 else time.monotonic
+        clock = _processor_clock if job.config.clock == "processor" else time.monotonic
+        self.clock = AgreedClock(clock) if job.ranks.count > 1 else clock
         self.checkpoints = Checkpoints(
             job.out / "checkpoints", _fingerprint(job), job.config.checkpoint_seconds, self.clock
         )
@@ -275,6 +277,11 @@ def _fingerprint(job: Job) -> str:
     config = job.asked.model_dump(mode="json", exclude=_NOT_THE_MODEL)
     facts = [job.manifest.content_hash, config, job.spec.model_dump(mode="json")]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _processor_clock() -> float:
+    """Seconds that all threads of the arithmetic were busy, as if evenly."""
+    return time.process_time() / torch.get_num_threads()
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from srpu_backend.projects import Connection, Project, Projects
 from srpu_backend.regions import results_from_mask
 from srpu_backend.settings import Settings
 from srpu_backend.snapshot import build
-from srpu_backend.training_settings import settings_in, snapshot_depth
+from srpu_backend.training_settings import settings_in, snapshot_depth, training_overrides
 from training.data.manifest import Manifest
 from training.data.micrograph import read_micrograph
 from training.data.samples import read_stack
@@ -162,6 +162,12 @@ def test_attributes_of_the_label_config_set_the_training(project: Project, tmp_p
     assert snapshot_depth(project, settings, {}) == 3
     asked = Projects(tmp_path / "models").remember(1, parameters={"input_depth": 5})
     assert snapshot_depth(asked, settings, {}) == 5
+
+
+@pytest.mark.fast
+def test_the_holdout_never_steers_a_training_of_the_loop(project: Project, tmp_path: Path) -> None:
+    settings = Settings(model_dir=tmp_path, training_overrides='{"validation": "holdout", "minutes": 3}')
+    assert training_overrides(project, settings) == {"input_depth": 3, "minutes": 3, "validation": "none"}
 
 
 @pytest.mark.fast

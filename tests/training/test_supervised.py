@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -363,3 +364,11 @@ def test_the_card_names_every_setting_as_it_was_on_this_machine(uninterrupted: P
     assert {"device", "workers", "compile"} <= set(decided)
     assert all(getattr(found, name) != "auto" for name in decided)
     assert found.model_copy(update=dict.fromkeys(decided, "auto")) == asked
+
+
+def test_minutes_may_be_minutes_of_the_processor(data: Manifest, tmp_path: Path) -> None:
+    began = time.process_time()
+    asked = load_config("test", ["minutes=0.02", "clock=processor", "threads=1", "max_steps=100000"])
+    card = train(data, asked, tmp_path)
+    assert 1.2 <= card.metrics["seconds"] <= time.process_time() - began
+    assert 0 < card.metrics["steps"] < 100_000
