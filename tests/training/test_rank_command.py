@@ -136,6 +136,16 @@ def test_labelled_images_that_lie_elsewhere_count_and_lost_names_are_told(
 
 
 @pytest.mark.fast
+def test_another_image_of_the_same_name_is_not_labelled_but_a_copy_is(folder: Path) -> None:
+    write_image(folder / "other" / "00.png", texture(50, (64, 96)))
+    shutil.copy(folder / "images" / "01.png", folder / "other" / "elsewhere.png")
+    (folder / "list.txt").write_text("other/00.png\nother/elsewhere.png\n")
+    found = keys(ranked(folder, "--labeled", str(folder / "list.txt"), "--budget", "99"))
+    assert "00" in found
+    assert "01" not in found
+
+
+@pytest.mark.fast
 def test_what_cannot_be_read_is_named_and_copies_are_not_shown_twice(folder: Path) -> None:
     (folder / "images" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n no more")
     image = cv2.imread(str(folder / "images" / "03.png"), 0)
@@ -220,7 +230,7 @@ def test_with_a_model(folder: Path, model: Path, capsys: pytest.CaptureFixture[s
     scores = [item["score"] for item in ranking["items"]]
     assert scores == sorted(scores, reverse=True)
     assert scores[-1] > 0
-    assert "less sure than in" in ranking["items"][0]["why"]
+    assert "The model is unsure here, more than in" in ranking["items"][0]["why"]
     pictures = sorted((folder / "maps").iterdir())
     assert [path.name.split("-")[0] for path in pictures] == [f"{place:04d}" for place in range(1, 7)]
     assert cv2.imread(str(pictures[0])).shape == (64, 96, 3)

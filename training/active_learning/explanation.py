@@ -44,17 +44,11 @@ class Explanations:
         answers = self._pool.answers
         if pick.cause == "class" and answers is not None:
             above = _share_below(answers.by_class[:, pick.about], pick.row)
-            return (
-                f"The model is unsure of {self._class(pick.about)} here, more than in {above} of the "
-                "images it looked at."
-            )
+            return f"The model is unsure of {self._class(pick.about)} here{above}."
         if pick.cause == "uncertain" and answers is not None:
             doubt = int(np.argmax(answers.by_class[pick.row]))
-            above = _share_below(answers.uncertainty["entropy"], pick.row)
-            return (
-                f"The model is less sure than in {above} of the images it looked at, most of all of "
-                f"{self._class(doubt)}."
-            )
+            above = _share_below(answers.uncertainty[pick.measure], pick.row)
+            return f"The model is unsure here{above}, most of all of {self._class(doubt)}."
         if pick.cause == "cover":
             return f"Together with what looks like it, it stands for {_percent(pick.score)} of all images."
         if pick.cause == "typical":
@@ -117,8 +111,10 @@ def _nearest(points: NDArray[Any], rows: NDArray[np.int64], known: NDArray[np.in
 
 
 def _share_below(scores: NDArray[np.float32], row: int) -> str:
+    """`, more than in 93 % of …`; nothing where that is no news."""
     known = scores[np.isfinite(scores)]
-    return _percent(float(np.mean(known < scores[row])))
+    below = float(np.mean(known < scores[row]))
+    return f", more than in {_percent(below)} of the images it looked at" if below >= 0.5 else ""
 
 
 def _percent(share: float) -> str:

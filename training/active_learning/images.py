@@ -87,8 +87,10 @@ def read_labeled(path: Path) -> Labeled:
         return Labeled(frozenset(stem_of(f"{name}.png") for _, name in image_files(path)), masks=True)
     if path.suffix.lower() == ".json":
         samples = [sample for sample in read_samples(path) if sample.mask is not None]
-        names = {name for sample in samples for name in (sample.key, stem_of(str(sample.image)))}
-        return Labeled(frozenset(names), tuple(sample.image.absolute() for sample in samples))
+        # A file that is there says which image is meant; its name alone may be another's in the pool.
+        lost = [sample for sample in samples if not sample.image.is_file()]
+        names = frozenset(stem_of(str(sample.image)) for sample in lost)
+        return Labeled(names, tuple(each.image.absolute() for each in samples if each not in lost))
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
@@ -96,8 +98,9 @@ def read_labeled(path: Path) -> Labeled:
     except (OSError, UnicodeDecodeError) as error:
         raise BadLabeledList(f"{path} cannot be read as a list of names: {error}") from None
     entries = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    paths = [path.resolve().parent / entry for entry in entries]
-    return Labeled(frozenset(entries), tuple(each for each in paths if each.is_file()))
+    paths = {entry: path.resolve().parent / entry for entry in entries}
+    names = frozenset(entry for entry, each in paths.items() if not each.is_file())
+    return Labeled(names, tuple(each for entry, each in paths.items() if entry not in names))
 
 
 def match_labeled(
@@ -115,15 +118,15 @@ def match_labeled(
         if own & names:
             keys.add(image.key)
             matched |= own
-    inside = {image.path.resolve() for image in images}
+    inside = {image.path.resolve(): image.key for image in images}
+    keys |= {inside[each.resolve()] for each in labeled.paths if each.resolve() in inside}
     elsewhere = [each for each in labeled.paths if each.resolve() not in inside]
     taken = {image.key for image in images}
     others = [
         _image(str(path) if stem_of(str(path)) in taken else stem_of(str(path)), str(path), path, None)
         for path in dict.fromkeys(elsewhere)
     ]
-    known = matched | {name for other in others for name in (other.key, stem_of(str(other.path)))}
-    lost = [name for name in sorted(labeled.names) if not labeled.spellings(name) & known]
+    lost = [name for name in sorted(labeled.names) if not labeled.spellings(name) & matched]
     return keys, others, lost
 
 

@@ -83,6 +83,8 @@ class Pick:
     arm: Arm = "strategy"
     about: int = -1
     """The class that is uncertain, where `cause` is `class`; that was drawn, where it is `random`."""
+    measure: str = "entropy"
+    """Which uncertainty the score is, where `cause` is `uncertain`."""
 
 
 @dataclass

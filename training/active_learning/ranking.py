@@ -135,7 +135,7 @@ def rank(request: Request, report: Report = lambda what, done, total: None) -> R
     if request.predictor is not None and request.strategy.needs_answers and pool.unlabeled.any():
         answers = _answers(request, request.predictor, pool, usable, digests, problems, report)
         pool = replace(pool, answers=answers)
-    return _ranking(request, everything, usable, pool, labeled, problems, _lost(lost))
+    return _ranking(request, everything, usable, pool, problems, _lost(lost))
 
 
 def _check(request: Request) -> None:
@@ -217,11 +217,13 @@ def _pool(
 ) -> Pool:
     known = store.rows([digests[image.key] for image in images])
     rows = np.array([known[digests[image.key]] for image in images], np.int64)
+    # A copy of a labelled image is labelled, whatever it is called.
+    contents = {digests[image.key] for image in images if image.key in labeled}
     numbers: dict[str, int] = {}
     groups = np.array([numbers.setdefault(image.group, len(numbers)) for image in images], np.int64)
     return Pool(
         keys=[image.key for image in images],
-        labeled=np.array([image.key in labeled for image in images], bool),
+        labeled=np.array([digests[image.key] in contents for image in images], bool),
         groups=groups,
         embeddings=standardised(store.vectors(), rows),
         descriptions=store.descriptions()[rows],
@@ -285,7 +287,6 @@ def _ranking(
     everything: list[PoolImage],
     usable: list[PoolImage],
     pool: Pool,
-    labeled: set[str],
     problems: dict[str, str],
     notes: list[str],
 ) -> Ranking:
@@ -303,7 +304,7 @@ def _ranking(
         seed=request.seed,
         budget=request.budget,
         images=len(everything),
-        labeled=len(labeled),
+        labeled=int(pool.labeled.sum()),
         items=tuple(
             RankedImage(
                 rank=place,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -120,7 +120,7 @@ def uncertainty(name: str) -> Callable[[Pool, Turn], list[Pick]]:
 
     def choose(pool: Pool, turn: Turn) -> list[Pick]:
         scores = answers_of(pool, name).uncertainty[name]
-        return in_order(scores, turn)
+        return [replace(pick, measure=name) for pick in in_order(scores, turn)]
 
     return choose
 
