@@ -241,7 +241,12 @@ class _Connector:
     def register_backend(self) -> None:
         """Make Label Studio ask the backend; one that is connected already is brought up to date."""
         before = self._studio.ml_backends(self._id)
-        fields = {"url": self._url, "title": BACKEND_TITLE, **self._auth_fields()}
+        fields = {
+            "url": self._url,
+            "title": BACKEND_TITLE,
+            "is_interactive": True,  # smart tools ask it too
+            **self._auth_fields(),
+        }
         with _refusals_explained(self._url):
             if known := self._ours(before):
                 self._studio.update_ml_backend(int(known[0]["id"]), project=self._id, **fields)
@@ -255,7 +260,7 @@ class _Connector:
                 "first: remove it under Settings → Model.",
             )
 
-    def _create_backend(self, fields: Mapping[str, str]) -> None:
+    def _create_backend(self, fields: Mapping[str, Any]) -> None:
         """With ML_BLOCK_LOCAL_IP alone switched off, Label Studio answers 403 and connects all the same."""
         try:
             self._studio.create_ml_backend(self._id, **fields)

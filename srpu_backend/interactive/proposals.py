@@ -30,6 +30,8 @@ _TOLERANCES = np.geomspace(0.02, 0.6, 18, dtype=np.float32)
 _FEWEST_PIXELS = 6
 _LARGEST_SHARE = 0.8
 """Of the window: what fills more is better seen a level higher."""
+_LARGEST_SHARE_OF_IMAGE = 0.5
+"""A region that is more than half of the image is what lies between the others."""
 _SIZE_EXPONENT = 0.10
 """Prefers, of two outlines on equal edges, the larger region: noise has edges as well."""
 _COMPACTNESS_EXPONENT = 0.15
@@ -72,6 +74,8 @@ class _Window:
     seeds: NDArray[np.bool_]
     inside: NDArray[np.bool_]
     """Where a region may lie."""
+    most: float
+    """Pixels of the level that a region may have."""
     at_border: tuple[bool, bool, bool, bool]
     """Left, right, top, bottom: the window ends where the image does."""
 
@@ -127,7 +131,8 @@ def _windows(
         border = (left == 0, right == limits[0], top == 0, bottom == limits[1])
         believed = [p for i, p in enumerate(planes) if i == 0 or p[marked].mean() >= 0.5]
         if marked.any():
-            yield _Window(top, left, factor, tuple(believed), marked, inside | marked, border)
+            most = min(_LARGEST_SHARE * inside.size, _LARGEST_SHARE_OF_IMAGE * grey.size)
+            yield _Window(top, left, factor, tuple(believed), marked, inside | marked, most, border)
 
 
 def _marked(
@@ -192,7 +197,7 @@ def _component(like: NDArray[np.bool_], x: int, y: int) -> tuple[Mask, int, tupl
 
 def _is_region(component: Mask, area: int, rectangle: tuple[int, int, int, int], window: _Window) -> bool:
     """Not a speck, not the whole window, within it, and with all seeds."""
-    if not _FEWEST_PIXELS <= area <= _LARGEST_SHARE * component.size:
+    if not _FEWEST_PIXELS <= area <= window.most:
         return False
     x, y, width, height = rectangle
     height_all, width_all = component.shape
@@ -205,19 +210,30 @@ def _is_region(component: Mask, area: int, rectangle: tuple[int, int, int, int],
 def _score(
     component: Mask, area: int, rectangle: tuple[int, int, int, int], gradient: Plane, factor: int
 ) -> float:
-    """Edge along the outline, its weak stretches counting double; larger and rounder regions first."""
+    """Edge along the outline, its weak stretches counting double; larger and rounder regions first.
+
+    Along the image's border there is no edge: what leaks that far is worth less, what is cut by it as well.
+    """
     x, y, width, height = rectangle
     part = np.s_[max(0, y - 1) : y + height + 1, max(0, x - 1) : x + width + 1]
     region = component[part]
     outline = cv2.dilate(region, _SQUARE) != cv2.erode(region, _SQUARE)
     edges = gradient[part][outline]
-    if not edges.size:
+    length = edges.size + _at_border(component)
+    if not length:
         return 0.0
-    mean = float(edges.mean())
-    weak = float(np.minimum(edges, mean).mean())
-    compactness = min(1.0, 16 * np.pi * area / edges.size**2)  # the outline is two pixels wide
+    mean = float(edges.sum()) / length
+    weak = float(np.minimum(edges, mean).sum()) / length
+    compactness = min(1.0, 16 * np.pi * area / length**2)  # the outline is two pixels wide
     size = (area * factor**2) ** _SIZE_EXPONENT
     return float((mean + weak) / 2 * size * compactness**_COMPACTNESS_EXPONENT)
+
+
+def _at_border(component: Mask) -> int:
+    """Pixels of a region at the window's border, which is the image's wherever a region reaches it."""
+    return sum(
+        int(np.count_nonzero(line)) for line in (component[0], component[-1], component.T[0], component.T[-1])
+    )
 
 
 def _tightness(rectangle: tuple[int, int, int, int], box: Box, window: _Window) -> float:
