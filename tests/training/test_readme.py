@@ -13,18 +13,24 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+_QUICKER = {
+    "simulate": ["--count", "6", "--size", "256x256"],
+    "pipeline": ["--preset", "test", "--set", "max_steps=2", "threads=1"],
+}
+
+
 def _commands() -> list[list[str]]:
     section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Without Label Studio")[1]
     block = section.split("```")[1]
-    return [shlex.split(line) for line in block.strip().splitlines()]
+    return [shlex.split(line) for line in block.replace("\\\n", " ").strip().splitlines()]
 
 
 @pytest.mark.slow
 def test_the_readmes_commands_lead_from_nothing_to_a_measured_model(tmp_path: Path) -> None:
     commands = _commands()
-    assert [command[3] for command in commands] == ["simulate", "index", "train", "evaluate"]
+    assert [command[3] for command in commands] == ["simulate", "pipeline", "predict", "measure", "rank"]
     for command in commands:
-        quicker = ["--set", "max_steps=2", "encoder=resnet18"] if "train" in command else []
+        quicker = _QUICKER.get(command[3], [])
         done = subprocess.run(
             [sys.executable, *command[1:], *quicker],
             cwd=tmp_path,
@@ -35,5 +41,9 @@ def test_the_readmes_commands_lead_from_nothing_to_a_measured_model(tmp_path: Pa
             check=False,
         )
         assert done.returncode == 0, done.stderr
-    measured = json.loads((tmp_path / "runs/first/test.json").read_text())
-    assert measured["images"]
+    summary = json.loads((tmp_path / "runs/alloy/summary.json").read_text())
+    assert (summary["labeled"], summary["unlabeled"]) == (6, 0)
+    assert (tmp_path / "runs/alloy/report/index.html").is_file()
+    measured = json.loads((tmp_path / "runs/alloy-sizes/summary.json").read_text())
+    assert measured["pictures"] == 6
+    assert json.loads((tmp_path / "runs/next.json").read_text())
