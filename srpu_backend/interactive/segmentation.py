@@ -161,7 +161,7 @@ def _tidied(mask: Mask, prompts: Prompts) -> Mask:
     """Without islands nobody clicked and holes nobody made; clicks, strokes and box obeyed."""
     tidy = _obeying(mask, prompts)
     tidy = _without_islands(tidy, prompts)
-    tidy = _without_small_holes(tidy)
+    tidy = _without_small_holes(tidy, prompts)
     return _obeying(tidy, prompts)
 
 
@@ -191,13 +191,15 @@ def _without_islands(mask: Mask, prompts: Prompts) -> Mask:
     return np.isin(labels, list(wanted))
 
 
-def _without_small_holes(mask: Mask) -> Mask:
+def _without_small_holes(mask: Mask, prompts: Prompts) -> Mask:
+    """Holes that a negative click lies in stay open."""
     outside = cv2.connectedComponentsWithStats((~mask).astype(np.uint8), connectivity=4)
     _, labels, stats, _ = outside
     x, y, width, height, area = stats.T
     enclosed = (x > 0) & (y > 0) & (x + width < mask.shape[1]) & (y + height < mask.shape[0])
     holes = enclosed & (area < LARGEST_HOLE * mask.sum())
     holes[0] = False  # the mask itself
+    holes[[int(labels[c.y, c.x]) for c in prompts.clicks if not c.positive]] = False
     filled: Mask = mask | holes[labels]
     return filled
 

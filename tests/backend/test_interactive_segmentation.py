@@ -110,6 +110,15 @@ class TestMoreClicks:
         after = segment(state, Prompts((Click(55, 60), Click(98, 60, False)))).mask
         assert iou(after, wanted > 0) > max(0.8, iou(before, wanted > 0))
 
+    def test_a_hole_is_filled_unless_it_was_clicked(self) -> None:
+        image, _ = micrograph((80, 60, 30), noise=4)
+        hole = np.zeros(SHAPE, np.uint8)
+        cv2.circle(hole, (90, 60), 8, 1, -1)
+        image[hole > 0] = 80
+        clicks = (Click(70, 60), Click(90, 60, False))
+        assert segment(image, Prompts(clicks[:1])).mask[hole > 0].all()
+        assert segment(image, Prompts(clicks)).mask[hole > 0].mean() < 0.2
+
     def test_touching_instances_are_split_where_asked(self) -> None:
         image, _ = micrograph((55, 60, 22), (96, 60, 22), noise=4)
         wanted = np.zeros(SHAPE, np.uint8)
