@@ -95,9 +95,11 @@ def propose(
     """
     best: Proposal | None = None
     for window in _windows(state, seeds, forbidden, box, class_index):
-        for plane in window.planes:
-            for sigma in _SIGMAS:
-                found = _best_level_set(window, cv2.GaussianBlur(plane, (0, 0), sigma), box)
+        for sigma in _SIGMAS:
+            planes = [cv2.GaussianBlur(plane, (0, 0), sigma) for plane in window.planes]
+            gradient = _joint_gradient(planes)
+            for plane in planes:
+                found = _best_level_set(window, plane, gradient, box)
                 if found is not None and (best is None or found.score > best.score):
                     best = found
     return best
@@ -155,8 +157,7 @@ def _inside(box: Box | None, factor: int, top: int, left: int, shape: Sequence[i
     return inside
 
 
-def _best_level_set(window: _Window, plane: Plane, box: Box | None) -> Proposal | None:
-    gradient = _gradient(plane)
+def _best_level_set(window: _Window, plane: Plane, gradient: Plane, box: Box | None) -> Proposal | None:
     sampled = plane[window.seeds]
     darkest, brightest = np.percentile(sampled, (10, 90)).astype(np.float32)
     y, x = (int(v[0]) for v in np.nonzero(window.seeds))
@@ -177,6 +178,12 @@ def _best_level_set(window: _Window, plane: Plane, box: Box | None) -> Proposal 
     if best is None:
         return None
     return Proposal(best[1], window.top, window.left, window.factor, best[0])
+
+
+def _joint_gradient(planes: Sequence[Plane]) -> Plane:
+    """Of grey and of probability alike: an outline is good where both have an edge, or one a strong one."""
+    joint: Plane = np.sum([_gradient(plane) for plane in planes], axis=0, dtype=np.float32)
+    return joint
 
 
 def _gradient(plane: Plane) -> Plane:

@@ -44,8 +44,8 @@ _MARGIN_SHARE = 0.4
 
 @dataclass(frozen=True)
 class _Problem:
-    grey: Field
-    """(h, w) in [0, 1]"""
+    planes: tuple[Field, ...]
+    """Grey, and probability where there is one: (h, w) in [0, 1]."""
     prior: Field
     confidence: Field
     seeds: list[tuple[int, int, float]]
@@ -124,8 +124,10 @@ def _problem(
     grey = _shrunk(state.grey[0][area].astype(np.float32), size)
     low, high = np.percentile(grey, (2, 98))
     grey = (cv2.GaussianBlur(grey, (0, 0), 1.0) - low) / max(float(high - low), 65535 * 0.05)
+    planes = [grey.astype(np.float64)]
     if class_index is not None and class_index < len(state.probabilities):
-        grey = grey + _shrunk(state.probabilities[class_index][0][area].astype(np.float32), size) / 255
+        probability = state.probabilities[class_index][0][area].astype(np.float32)
+        planes.append(_shrunk(probability, size).astype(np.float64) / 255)
     prior = np.clip(_shrunk(region.astype(np.float32), size), _DOUBT, 1 - _DOUBT)
     confidence = np.full(prior.shape, strength)
     scale = np.array(size) / region.shape[::-1]
@@ -138,7 +140,7 @@ def _problem(
         if contradicts:
             reach = max(_LEAST_REACH, _REACH * _distance_to_outline(region, at)) * float(scale.min())
             confidence *= 1 - np.exp(-((columns - column) ** 2 + (rows - row) ** 2) / reach**2)
-    return _Problem(grey.astype(np.float64), prior.astype(np.float64), confidence, seeds)
+    return _Problem(tuple(planes), prior.astype(np.float64), confidence, seeds)
 
 
 def _shrunk(plane: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
@@ -155,10 +157,10 @@ def _distance_to_outline(region: NDArray[np.bool_], at: NDArray[np.intp]) -> flo
 
 def _solve(problem: _Problem) -> Field:
     """(h, w): probability of being inside, from (L + diag(confidence)) x = confidence · prior."""
-    grey, shape = problem.grey, problem.grey.shape
+    shape = problem.prior.shape
     right, down = np.zeros(shape), np.zeros(shape)
-    right[:, :-1] = np.exp(-_EDGE * np.diff(grey, axis=1) ** 2) + _SLOWEST
-    down[:-1] = np.exp(-_EDGE * np.diff(grey, axis=0) ** 2) + _SLOWEST
+    right[:, :-1] = np.exp(-_EDGE * _squared_steps(problem.planes, 1)) + _SLOWEST
+    down[:-1] = np.exp(-_EDGE * _squared_steps(problem.planes, 0)) + _SLOWEST
     weight, target = problem.confidence.copy(), problem.confidence * problem.prior
     for row, column, value in problem.seeds:
         weight[row, column] += _HARD
@@ -178,3 +180,8 @@ def _solve(problem: _Problem) -> Field:
     # Direct: with so faint a prior, conjugate gradients need hundreds of iterations.
     found = spsolve(system, target.ravel(), permc_spec="MMD_AT_PLUS_A")
     return np.asarray(found, np.float64).reshape(shape)
+
+
+def _squared_steps(planes: tuple[Field, ...], axis: int) -> Field:
+    """Squared distance of neighbours along an axis, over all planes."""
+    return np.sum([np.diff(plane, axis=axis) ** 2 for plane in planes], axis=0, dtype=np.float64)
