@@ -21,6 +21,7 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from model_zoo.card import ModelCard
 from model_zoo.errors import SRPUError, UnknownVersion
+from model_zoo.inference.engine_record import EngineChoice
 from srpu_backend.annotator import UNTRAINED
 from srpu_backend.children import TrainingFailed, run_training
 from srpu_backend.due import (
@@ -210,6 +211,7 @@ class Evolution:
     def judge(self, project_id: int, plan: Plan) -> Verdict:
         """5 · Champion and challenger on the same frozen holdout."""
         project = self._projects.get(project_id)
+        self._choose_engine(project, plan)
         self._show(project, "gate", f"{plan.version} is measured on {plan.holdout_images} holdout images")
         verdict = judge(
             self._champions_evaluation(project, plan),
@@ -308,6 +310,18 @@ class Evolution:
             )
 
         run_training(arguments, plan.work, report, self._go_on)
+
+    def _choose_engine(self, project: Project, plan: Plan) -> None:
+        """What will serve the challenger, before it is judged: the gate judges what will be served."""
+        if not self._settings.choose_engine or EngineChoice.of(ModelCard.read(plan.work)) is not None:
+            return
+        self._show(project, "gate", f"{plan.version}: looking what serves it fastest")
+        part = "holdout" if plan.holdout_images else "train"
+        where = ["--model", str(plan.work), "--manifest", str(plan.manifest), "--part", part]
+        try:
+            self._child(project, ["choose-engine", *where], plan)
+        except TrainingFailed as error:
+            project.note_problem("engine", f"{plan.version} is served as models are by default: {error}")
 
     def _evaluation(self, project: Project, plan: Plan, model: Path, name: str) -> Evaluation:
         out = plan.work / f"{name}-holdout.json"

@@ -78,6 +78,8 @@ class Settings(BaseSettings):
     holdout_share: float = Field(default=0.25, ge=0, lt=1, validation_alias=_as("SRPU_HOLDOUT_SHARE"))
     min_holdout_images: int = Field(default=3, ge=1, validation_alias=_as("SRPU_MIN_HOLDOUT_IMAGES"))
     """Below this the gate says "not enough to judge"."""
+    choose_engine: bool = Field(default=True, validation_alias=_as("SRPU_CHOOSE_ENGINE"))
+    """Measure what serves a new model fastest before it is judged; off: ONNX Runtime serves."""
     preset: str = Field(default="default", validation_alias=_as("SRPU_PRESET"))
     training_overrides: str = Field(default="", validation_alias=_as("SRPU_TRAINING"))
     """JSON object merged over the preset, such as `{"minutes": 2, "encoder": "resnet18"}`."""

@@ -14,6 +14,7 @@ from typing import BinaryIO
 from model_zoo.errors import SRPUError
 from training.commands import (
     augment_preview,
+    choose_engine,
     config,
     datasets,
     evaluate,
@@ -39,6 +40,7 @@ COMMANDS = (
     train.COMMAND,
     config.COMMAND,
     evaluate.COMMAND,
+    choose_engine.COMMAND,
     predict.COMMAND,
     measure.COMMAND,
     export.COMMAND,

@@ -21,7 +21,7 @@ from model_zoo.card import STATE_NAME, ClassInfo, Frozen, ModelCard
 from model_zoo.errors import SRPUError
 from model_zoo.files import write_atomically
 from model_zoo.inference import Band, Predictor, most_probable
-from model_zoo.inference.engines import EngineName
+from model_zoo.inference.engine_record import EngineName
 from model_zoo.integrity import sha256_of
 from training.data.manifest import Sample
 from training.data.masks import write_mask

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from model_zoo.card import ModelCard, background
 from model_zoo.decoders import stride
 from model_zoo.errors import BrokenModel
-from model_zoo.inference.engines import Engine, EngineName, load_engine
+from model_zoo.inference.engine_record import EngineName
+from model_zoo.inference.engines import Engine, load_engine
 from model_zoo.inference.tiles import BadImageStack, Band, Tiling, bands
 from model_zoo.integrity import verify
 from model_zoo.normalisation import normaliser, picture
@@ -44,8 +45,9 @@ class Predictor:
     def load(cls, folder: Path, engine: EngineName = "auto", threads: int | None = None) -> Predictor:
         """Load a model folder after checking its files against its card.
 
-        `engine` is `auto` (ONNX Runtime, or torch where there is no ONNX file), `onnx` or `torch`;
-        `threads` bounds the CPU threads of one prediction. Raises `BrokenModel`.
+        `engine` is `auto` (what was chosen for this version, see `choice`; else ONNX Runtime, or torch where
+        there is no ONNX file) or the name of one; `threads` bounds the CPU threads of one prediction. Raises
+        `BrokenModel`.
         """
         card = ModelCard.read(folder)
         verify(folder, card)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from model_zoo.card import ClassInfo, ModelCard, ModelSpec
+from model_zoo.inference.engine_record import EngineChoice, EngineMeasurement
 from srpu_backend import evolution as module
 from srpu_backend import pool
 from srpu_backend.annotator import Annotation
@@ -36,6 +37,17 @@ CONFIG = """<View>
 </View>"""
 SIDE = 16
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+_ENGINE = EngineChoice(
+    engine="openvino",
+    device="cpu",
+    processor="p",
+    threads=2,
+    images=2,
+    sizes=((SIDE, SIDE),),
+    measured=(EngineMeasurement(engine="openvino", milliseconds=1, equal_pixels=1, eligible=True),),
+)
 
 
 class Once:
@@ -131,6 +143,7 @@ class FakeTrainer:
         self.commands: list[str] = []
         self.options: list[str] = []
         self.failure = ""
+        self.no_engine = ""
         self.accuracy = 0.9
 
     def __call__(self, arguments: Sequence[str], work: Path, report: Any, go_on: Any) -> None:
@@ -144,6 +157,10 @@ class FakeTrainer:
             self.options = list(arguments)
             report({"fraction": 0.5, "message": "half way"})
             _write_model(Path(given["--out"]), manifest.classes, self.accuracy)
+        elif arguments[0] == "choose-engine":
+            if self.no_engine:
+                raise TrainingFailed(self.no_engine)
+            _ENGINE.on(ModelCard.read(work)).write(work)
         else:
             _write_evaluation(Path(given["--out"]), Path(given["--model"]), manifest)
 
@@ -248,6 +265,29 @@ def test_every_step_may_be_done_twice(tmp_path: Path, monkeypatch: pytest.Monkey
     assert [e.action for e in world.project.registry.history()] == ["publish", "promote"]
     assert sorted(world.studio.predictions) == [(task, champion) for task in (5, 6, 8)]
     assert world.trainer.commands.count("train") == 1
+    assert world.trainer.commands.count("choose-engine") == 1
+
+
+def test_what_serves_it_is_chosen_before_it_is_judged_and_published(world: World) -> None:
+    world.turn()
+    champion = world.project.registry.champion()
+    assert world.trainer.commands[:3] == ["train", "choose-engine", "evaluate"]
+    assert EngineChoice.of(world.project.registry.card(champion or "")) == _ENGINE
+
+
+def test_a_model_is_served_though_no_engine_could_be_chosen(world: World) -> None:
+    world.trainer.no_engine = "The choose-engine process was killed."
+    world.turn()
+    champion = world.project.registry.champion()
+    assert EngineChoice.of(world.project.registry.card(champion or "")) is None
+    (problem,) = (p for p in world.project.problems() if p.where == "engine")
+    assert "was killed" in problem.message
+
+
+def test_the_choice_can_be_switched_off(world: World) -> None:
+    world.evolution._settings = world.settings.model_copy(update={"choose_engine": False})
+    world.turn()
+    assert "choose-engine" not in world.trainer.commands
 
 
 def test_without_new_labels_nothing_is_trained_unless_somebody_asks(world: World) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from model_zoo.card import ModelCard
 from model_zoo.errors import SRPUError
 from model_zoo.files import write_atomically
+from model_zoo.inference.engine_record import EngineName
 from training.commands.command import Bar, Command, add_json_argument, add_parent_argument, percent
 from training.data.manifest import Manifest, Part
 from training.model_reference import REFERENCES, find_model
@@ -71,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="an outline this near counts as met (default 2)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the intervals' draws (default 0)")
-    parser.add_argument("--engine", choices=("auto", "onnx", "torch"), default="auto")
+    parser.add_argument("--engine", choices=get_args(EngineName), default="auto")
     add_json_argument(parser, "the scores")
     add_parent_argument(parser)
 

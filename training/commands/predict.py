@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
+from model_zoo.inference.engine_record import EngineName
 from training.commands.command import Bar, Command, add_json_argument, percent
 from training.data.names import compile_pattern
 from training.model_reference import REFERENCES, find_model
@@ -50,9 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pattern", help="regular expression with (?P<sequence>…) and (?P<frame>…)")
     parser.add_argument(
         "--engine",
-        choices=("auto", "onnx", "torch"),
+        choices=get_args(EngineName),
         default="auto",
-        help="(default: auto, ONNX Runtime where the model has an ONNX file)",
+        help="(default: auto, what was chosen for the model, else ONNX Runtime)",
     )
     parser.add_argument("--threads", type=_count, metavar="N", help="CPU threads (default: one per core)")
     add_json_argument(parser, "the summary")
