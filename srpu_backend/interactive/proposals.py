@@ -182,7 +182,7 @@ def _best_level_set(window: _Window, plane: Plane, gradient: Plane, box: Box | N
 
 def _joint_gradient(planes: Sequence[Plane]) -> Plane:
     """Of grey and of probability alike: an outline is good where both have an edge, or one a strong one."""
-    joint: Plane = np.sum([_gradient(plane) for plane in planes], axis=0, dtype=np.float32)
+    joint: Plane = np.stack([_gradient(plane) for plane in planes]).sum(axis=0)
     return joint
 
 

@@ -29,11 +29,11 @@ _EDGE = 300.0
 """Grady's β for grey stretched to [0, 1]."""
 _SLOWEST = 2e-3
 """Weight of the strongest edge: distance counts too."""
-_PRIOR = 0.002
+_PRIOR = 0.004
 """Of a region that a click contradicts: faint, so that the click is heard."""
 _PRIOR_OF_PROPOSALS = 0.02
-_DOUBT = 0.05
-"""The prior says 0.05 or 0.95."""
+_DOUBT = 0.25
+"""The prior says 0.25 or 0.75: the more doubt, the further a click carries."""
 _HARD = 50.0
 _REACH = 2.5
 """Of a click's distance to the outline: how far it takes back the prior."""
@@ -184,4 +184,5 @@ def _solve(problem: _Problem) -> Field:
 
 def _squared_steps(planes: tuple[Field, ...], axis: int) -> Field:
     """Squared distance of neighbours along an axis, over all planes."""
-    return np.sum([np.diff(plane, axis=axis) ** 2 for plane in planes], axis=0, dtype=np.float64)
+    squared: Field = np.square(np.diff(np.stack(planes), axis=axis + 1)).sum(axis=0)
+    return squared
