@@ -259,3 +259,11 @@ def test_validation_is_not_changed_unless_asked_for() -> None:
     asked = load_config("test", ["validation_augmentation.noise=0.1", "validation_augmentation.enabled=true"])
     assert asked.validation_augmentation.enabled
     assert asked.validation_augmentation.noise == 0.1
+
+
+def test_frames_of_a_stack_turn_alike() -> None:
+    augment = Augmenter(Augmentation(probability=0))
+    for seed in range(20):
+        found, _ = augment(*crop(3), seed)
+        for frame in found[1:]:
+            np.testing.assert_array_equal(frame, found[0])
