@@ -234,3 +234,19 @@ class TestWhatCannotBeFollowed:
         assert element["result"] == []
         assert "secret" not in element["error"]
         assert "secret detail" in caplog.text
+
+
+def test_the_label_config_of_the_docs_answers_clicks(service: Service) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "smart-tools.md").read_text(encoding="utf-8")
+    xml = page.split("```xml")[1].split("```")[0]
+    config = LabelConfig.parse(xml)
+    (element,) = service.predict(
+        {
+            "tasks": [{"id": 1, "data": {"image": "/a.png"}}],
+            "project": "1.1",
+            "label_config": xml,
+            "params": {"context": {"result": [click(42, 50, label="precipitate")]}},
+        }
+    )["results"]
+    decoded = masks_from_results(element["result"], config, SHAPE[::-1])
+    assert iou(decoded.mask == 2, LEFT) > 0.85
