@@ -68,11 +68,18 @@ def runs(options: argparse.Namespace) -> Iterator[Run]:
                     seed,
                     options.minutes,
                     options.threads,
-                    options.encoder if options.weights == "none" else "mobilenet_v2",
+                    _encoder(kind, options),
                     options.weights,
                     options.cpu_time,
                     " ".join(options.set) if kind == "srpu" else "",
                 )
+
+
+def _encoder(kind: str, options: argparse.Namespace) -> str:
+    """Ours from random weights takes whatever its defaults say."""
+    if options.weights != "none":
+        return "mobilenet_v2"
+    return "default" if kind == "srpu" else str(options.encoder)
 
 
 def split_of(folder: Path) -> tuple[list[str], list[str], list[str]]:
@@ -113,7 +120,7 @@ def _srpu(run: Run, source: Path, folder: Path) -> int:
     command += ["--labeled", str(folder / "train" / "masks"), "--classes", str(source / "classes.json")]
     command += ["--out", str(folder / "pipeline"), "--minutes", f"{run.minutes}", "--weights", run.weights]
     command += ["--threads", f"{run.threads}", "--seed", f"{run.seed}", "--json"]
-    command += ["--encoder", run.encoder] if run.weights != "none" else []
+    command += ["--encoder", run.encoder] if run.encoder != "default" else []
     settings = [*run.more.split(), *(["clock=processor"] if run.cpu_time else [])]
     command += ["--set", *settings] if settings else []
     answer = _run(command, folder)
