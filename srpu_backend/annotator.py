@@ -78,11 +78,15 @@ class Annotation:
 
 
 def load_predictor(folder: Path) -> Segmenter:
-    """A version's network, from its folder; raises `BrokenModel`."""
+    """A version's network, from its folder, warmed up; raises `BrokenModel`."""
     # Imported at the first prediction: the engine starts threads when it is imported, and gunicorn forks.
     from model_zoo.inference import Predictor
 
-    return Predictor.load(folder)
+    predictor = Predictor.load(folder)
+    depth, side = predictor.card.spec.input_depth, predictor.card.tile
+    grey = np.arange(depth * side * side, dtype=np.uint32).reshape(depth, side, side).astype(np.uint8)
+    predictor.predict(grey)  # engines compile at their first tile: nobody should wait for that
+    return predictor
 
 
 @dataclass(frozen=True)
@@ -99,16 +103,31 @@ class LoadedModel:
             return self.segmenter.predict(stack)
 
 
+Background = Callable[[Callable[[], None]], object]
+"""Runs something while its caller goes on."""
+
+
+def in_a_thread(work: Callable[[], None]) -> None:
+    """Run `work` in a thread that does not keep the process from ending."""
+    threading.Thread(target=work, name="champion", daemon=True).start()
+
+
 class Champion:
     """A registry's champion in memory, exchanged when the pointer moves.
 
-    While a new champion loads, the old one keeps serving: one thread loads, the others do not wait. A
-    champion that cannot be loaded is an error only while there is no older one to serve.
+    A new champion is loaded, and run once, in the background; until it is ready the old one serves, so that
+    nobody waits for it. A champion that cannot be loaded is an error only while there is no older one.
     """
 
-    def __init__(self, registry: Registry, load: Callable[[Path], Segmenter] = load_predictor) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        load: Callable[[Path], Segmenter] = load_predictor,
+        background: Background = in_a_thread,
+    ) -> None:
         self._registry = registry
         self._load = load
+        self._background = background
         self._loading = threading.Lock()
         self._loaded: LoadedModel | None = None
         self._refused: str | None = None
@@ -117,23 +136,41 @@ class Champion:
         """The version the pointer names now, loaded or not; None before the first promotion."""
         return self._registry.champion()
 
+    def prepare(self) -> None:
+        """Begin to load the champion unless that is done or under way; returns at once."""
+        wanted = self.version()
+        loaded = self._loaded
+        known = (self._refused, loaded.version if loaded else None)
+        if wanted is None or wanted in known or not self._loading.acquire(blocking=False):
+            return
+        try:
+            self._background(lambda: self._load_and_release(wanted))
+        except BaseException:
+            self._loading.release()
+            raise
+
     def current(self) -> LoadedModel:
-        """The champion, loaded; raises `NoModel`, or what reading its folder raises."""
+        """The newest champion that is loaded; waits only for the very first.
+
+        Raises `NoModel`, or what reading its folder raises.
+        """
         wanted = self.version()
         if wanted is None:
             raise NoModel(NO_MODEL_YET)
-        loaded = self._loaded
-        if loaded is None:
+        if self._loaded is None:
             with self._loading:
                 return self._loaded or self._exchange(wanted)
-        if wanted in (loaded.version, self._refused) or not self._loading.acquire(blocking=False):
-            return loaded
+        self.prepare()
+        return self._loaded
+
+    def _load_and_release(self, wanted: str) -> None:
         try:
-            return self._exchange(wanted)
-        except (SRPUError, OSError) as error:
-            self._refused = wanted
-            log.error("champion %s cannot be loaded, %s keeps serving: %s", wanted, loaded.version, error)
-            return loaded
+            self._exchange(wanted)
+        except Exception as error:  # whatever ails a model, the one before it goes on serving
+            old = self._loaded
+            self._refused = wanted if old else None
+            serving = f"{old.version} keeps serving" if old else "there is no other"
+            log.error("champion %s cannot be loaded, %s: %s", wanted, serving, error)
         finally:
             self._loading.release()
 
@@ -147,16 +184,23 @@ class Champion:
 class Champions:
     """The champions of the projects used last; the one used longest ago makes room."""
 
-    def __init__(self, capacity: int, load: Callable[[Path], Segmenter] = load_predictor) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        load: Callable[[Path], Segmenter] = load_predictor,
+        background: Background = in_a_thread,
+    ) -> None:
         self._capacity = capacity
         self._load = load
+        self._background = background
         self._lock = threading.Lock()
         self._champions: OrderedDict[int, Champion] = OrderedDict()
 
     def of(self, project: Project) -> Champion:
         """The project's champion; costs nothing until it predicts."""
         with self._lock:
-            champion = self._champions.get(project.id) or Champion(project.registry, self._load)
+            champion = self._champions.get(project.id)
+            champion = champion or Champion(project.registry, self._load, self._background)
             self._champions[project.id] = champion
             self._champions.move_to_end(project.id)
             while len(self._champions) > self._capacity:
@@ -176,15 +220,15 @@ class Annotator:
         """The champion's version; None before the first model."""
         return self._champion.version()
 
-    def annotate(self, task: Mapping[str, Any]) -> Annotation:
-        """Regions and score for one Label Studio task.
+    def annotate(self, task: Mapping[str, Any], model: LoadedModel | None = None) -> Annotation:
+        """Regions and score for one Label Studio task, by `model` or else by the champion.
 
         Raises `BadTask`, `ImageUnavailable`, `BadImage`, `BadLabelConfig`, `NoModel` or `BrokenModel`,
         each with a sentence for a person.
         """
         config = self._project.label_config
         self._references(task)
-        model = self._champion.current()
+        model = model or self._champion.current()
         segmentation = model.predict(self.stack(task, model.segmenter.card.spec.input_depth))
         classes = model.segmenter.card.classes
         class_map = remap(segmentation.class_map, classes, config)

@@ -273,7 +273,7 @@ class Evolution:
                 project_id,
                 studio,
                 project.mirror,
-                PredictionFiles(project.root, champion),
+                PredictionFiles(project.root, champion, config_fingerprint(project)),
                 [*project.registry.versions(), UNTRAINED],
                 self._clock(),
                 self._go_on,

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from model_zoo.inference import BadImageStack
 from model_zoo.normalisation import BadIntensities
 from srpu_backend.annotator import Annotator, BadTask
+from srpu_backend.due import config_fingerprint
 from srpu_backend.images import ImageStore, ImageUnavailable
 from srpu_backend.mirror import MirroredTask
 from srpu_backend.prediction_files import Prediction, PredictionFiles
@@ -43,7 +44,7 @@ def predict_pool(
     if champion is None:
         return
     annotator = Annotator(project, images)
-    files = PredictionFiles(project.root, champion)
+    files = PredictionFiles(project.root, champion, config_fingerprint(project))
     files.forget_others(project.registry.versions()[-_KEPT_VERSIONS:])
     total = project.mirror.count_unpredicted(champion, clock())
     in_vain = 0

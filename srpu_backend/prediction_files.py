@@ -1,13 +1,20 @@
-"""What a version said about each task, kept on disk so that nothing is predicted twice."""
+"""What a version said about each task, kept on disk so that nothing is predicted twice.
+
+The trainer writes them ahead of the annotator, for every unlabelled task; `/predict` answers from them, and
+adds what it had to compute.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from model_zoo.files import write_atomically
 
@@ -23,24 +30,36 @@ class Prediction:
     model_version: str
 
 
-class PredictionFiles:
-    """`predictions/<version>/<task>.json` of one project and version."""
+def fingerprint(data: object) -> str:
+    """Hash of a task's data, whatever JSON can hold."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()
 
-    def __init__(self, project_root: Path, version: str) -> None:
+
+class PredictionFiles:
+    """`predictions/<version>/<task>.json` of one project and version, under one label config.
+
+    `config` is the label config's fingerprint: regions that were written for another one are not found.
+    """
+
+    def __init__(self, project_root: Path, version: str, config: str = "") -> None:
         self.version = version
+        self._config = config
         self._folder = project_root / "predictions" / version
 
-    def put(self, prediction: Prediction, data: Mapping[str, Any]) -> None:
+    def put(self, prediction: Prediction, data: object) -> None:
         """Keep a prediction together with the task data it was made from."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        content = json.dumps({"prediction": asdict(prediction), "data": dict(data)}).encode()
-        write_atomically(self._folder / f"{prediction.task}.json", content)
+        kept = {"prediction": prediction, "data": fingerprint(data), "config": self._config}
+        # What a power cut takes is predicted again; so nobody waits for the disk.
+        content = orjson.dumps(kept, option=orjson.OPT_SERIALIZE_NUMPY)
+        write_atomically(self._folder / f"{prediction.task}.json", content, durable=False)
 
-    def get(self, task: int, data: Mapping[str, Any]) -> Prediction | None:
+    def get(self, task: int, data: object) -> Prediction | None:
         """The prediction for a task; None when there is none, or it was made from other data."""
         try:
-            kept = json.loads((self._folder / f"{task}.json").read_bytes())
-            return Prediction(**kept["prediction"]) if kept["data"] == dict(data) else None
+            kept = orjson.loads((self._folder / f"{task}.json").read_bytes())
+            found = (kept["data"], kept["config"]) == (fingerprint(data), self._config)
+            return Prediction(**kept["prediction"]) if found else None
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from model_zoo.errors import SRPUError
-from srpu_backend.annotator import UNTRAINED, Annotator, Champions, Images
+from srpu_backend.annotator import UNTRAINED, Champions, Images
+from srpu_backend.answers import Answered, Answers
 from srpu_backend.events import Event, read_event
 from srpu_backend.interactive import SmartTool
 from srpu_backend.projects import Project, Projects, parse_project_id
@@ -54,7 +54,7 @@ class Service:
         self._images = images
         self._smart_tool = SmartTool(images)
         self._champions = champions or Champions(settings.loaded_models)
-        self._clock = clock
+        self._answers = Answers(images, settings.predict_deadline, clock)
 
     def setup(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Remember a project as Label Studio describes it; loads no model.
@@ -95,8 +95,9 @@ class Service:
         if version == UNTRAINED:
             empty = {"result": [], "score": 0.0, "model_version": version}
             return {"results": [dict(empty) for _ in tasks], "model_version": version}
-        annotator = Annotator(project, self._images, champion)
-        return {"results": self._answers(project, annotator, tasks), "model_version": version}
+        answered = self._answers.answer(project, champion, version, tasks)
+        self._tell_of_failures(project, tasks, answered)
+        return {"results": answered.elements, "model_version": answered.version}
 
     def webhook(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         """Take note of an event and ask the trainer to look; `{"status": "queued"}` or `"ignored"`.
@@ -115,6 +116,7 @@ class Service:
         if event.kind == "train":
             self._train(project.id)
             return {"status": "queued"}
+        self._champions.of(project).prepare()  # who annotates looks at the next task soon
         ask = self.jobs.annotations_changed if event.kind == "annotations" else self.jobs.tasks_changed
         self._ask(project, ask)
         return {"status": "queued"}
@@ -132,28 +134,19 @@ class Service:
             return self.projects.remember(id, label_config=label_config)
         return project
 
-    def _answers(
-        self, project: Project, annotator: Annotator, tasks: Sequence[Mapping[str, Any]]
-    ) -> list[dict[str, Any]]:
-        deadline = self._clock() + self.settings.predict_deadline
-        answers = []
-        for done, task in enumerate(tasks):
-            if done and self._clock() > deadline:
-                answers += [_deferred(self.settings.predict_deadline)] * (len(tasks) - done)
-                break
-            answers.append(_answer(annotator, task))
-        self._tell_of_failures(project, tasks, answers)
-        return answers
-
     def _tell_of_failures(
-        self, project: Project, tasks: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]]
+        self, project: Project, tasks: Sequence[Mapping[str, Any]], answered: Answered
     ) -> None:
-        failures = [(t.get("id"), a["error"]) for t, a in zip(tasks, answers, strict=True) if "error" in a]
+        failures = [
+            (t.get("id"), a["error"]) for t, a in zip(tasks, answered.elements, strict=True) if "error" in a
+        ]
         if failures:
             task, error = failures[0]
             more = f" ({len(failures)} of {len(tasks)} tasks of this request.)" if len(failures) > 1 else ""
             log.warning("project %d: task %s not predicted: %s%s", project.id, task, error, more)
             project.note_problem("predict", f"Task {task}: {error}{more}")
+        if answered.deferred:
+            self._ask(project, self.jobs.tasks_changed)  # whose turn it is now
 
     def _project_updated(self, project: Project, event: Event) -> dict[str, Any]:
         updated = self.projects.remember(project.id, title=event.title, label_config=event.label_config)
@@ -184,24 +177,6 @@ class Service:
                 "The training could not be queued: the job database does not answer (see the backend's log); "
                 "try again in a minute."
             ) from error
-
-
-def _answer(annotator: Annotator, task: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        return annotator.annotate(task).as_prediction()
-    except SRPUError as error:
-        return {"error": str(error)}
-    except Exception:  # one task must not take the others of its request with it
-        reference = uuid.uuid4().hex[:8]
-        log.exception("task %s could not be predicted (error %s)", task.get("id"), reference)
-        return {"error": f"This task could not be predicted; the backend's log tells why under {reference}."}
-
-
-def _deferred(seconds: float) -> dict[str, Any]:
-    return {
-        "error": f"Deferred: this request held more tasks than can be predicted in {seconds:g} s; the "
-        "trainer writes the predictions of the others by itself."
-    }
 
 
 def _checked_config(project: Project) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from srpu_backend.annotator import Annotator, BadTask, Champion, Champions, NoMo
 from srpu_backend.images import ImageUnavailable
 from srpu_backend.label_config import LabelConfig
 from srpu_backend.projects import Project, Projects
+from tests.polling import eventually
 
 pytestmark = pytest.mark.fast
 
@@ -35,6 +37,10 @@ def images(tmp_path: Path) -> FolderImages:
     return FolderImages(
         tmp_path, {"a.png": IMAGE, "a.tif": IMAGE.astype(np.uint16) * 257, "b.tif": IMAGE[1:]}
     )
+
+
+def at_once(work: Callable[[], None]) -> None:
+    work()
 
 
 def annotator_of(project: Project, images: FolderImages) -> Annotator:
@@ -147,14 +153,15 @@ class TestChampion:
         assert len(loads) == 1
 
     def test_follows_the_pointer(self, project: Project) -> None:
-        champion = Champion(project.registry, load_threshold)
+        champion = Champion(project.registry, load_threshold, at_once)
         for number in (1, 2):
             version = publish(project, number)
             assert champion.current().version == version
         project.registry.rollback()
         assert champion.current().version == "v0001-abc001"
 
-    def test_the_old_one_serves_until_the_new_one_is_loaded(self, project: Project) -> None:
+    def test_nobody_waits_for_a_new_one(self, project: Project) -> None:
+        """While it loads, in a thread of its own, the old one answers; then all ask the new one."""
         first = publish(project, 1)
         loading, go_on = threading.Event(), threading.Event()
 
@@ -165,15 +172,26 @@ class TestChampion:
             return load_threshold(folder)
 
         champion = Champion(project.registry, load)
-        champion.current()
+        old = champion.current()
         second = publish(project, 2)
-        loader = threading.Thread(target=champion.current)
-        loader.start()
+        assert champion.current() is old  # this very call began the loading, and did not wait
         assert loading.wait(DEADLINE)
-        assert champion.current().version == first
+        assert champion.current() is old
         go_on.set()
-        loader.join(DEADLINE)
-        assert champion.current().version == second
+        eventually(lambda: champion.current().version == second)
+
+    def test_what_is_prepared_is_not_loaded_again(self, project: Project) -> None:
+        publish(project)
+        loads: list[Path] = []
+        champion = Champion(project.registry, lambda folder: loads.append(folder) or load_threshold(folder))
+        for _ in range(3):
+            champion.prepare()
+        champion.current()
+        champion.prepare()
+        assert len(loads) == 1
+
+    def test_without_any_model_there_is_nothing_to_prepare(self, project: Project) -> None:
+        Champion(project.registry, load_threshold, at_once).prepare()
 
     def test_the_first_load_is_shared_by_all_threads(self, project: Project) -> None:
         publish(project)
@@ -216,7 +234,7 @@ class TestChampion:
                 raise BrokenModel("damaged")
             return load_threshold(folder)
 
-        champion = Champion(project.registry, load)
+        champion = Champion(project.registry, load, at_once)
         champion.current()
         publish(project, 2)
         assert [champion.current().version for _ in range(3)] == [first] * 3

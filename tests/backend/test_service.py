@@ -43,7 +43,7 @@ def jobs() -> RecordingJobs:
 def service(tmp_path: Path, jobs: RecordingJobs) -> Service:
     settings = Settings(model_dir=tmp_path, label_studio_url="", label_studio_api_key=SecretStr(""))
     images = FolderImages(tmp_path, {"/data/a.png": IMAGE, "/data/13.png": np.full((8, 8), 13, np.uint8)})
-    return Service(settings, jobs, images, champions=Champions(2, load_threshold))
+    return Service(settings, jobs, images, champions=Champions(2, load_threshold, lambda work: work()))
 
 
 @pytest.fixture
@@ -139,18 +139,20 @@ class TestPredict:
         assert "Task 2" in problem.message
         assert "2 of 3 tasks" in problem.message
 
-    def test_what_does_not_fit_before_the_deadline_is_deferred(
-        self, service: Service, project: Project
+    def test_what_does_not_fit_before_the_deadline_is_deferred_to_the_trainer(
+        self, service: Service, project: Project, jobs: RecordingJobs
     ) -> None:
         publish(project)
-        service._clock = counting_clock(service.settings.predict_deadline * 0.6)
+        service._answers._clock = counting_clock(service.settings.predict_deadline * 0.6)
         results = predict(service, *(task(id) for id in range(1, 6)))["results"]
         assert ["result" in answer for answer in results] == [True, True, False, False, False]
         assert results[-1]["error"].startswith("Deferred")
+        assert "Deferred" in project.problems()[-1].message
+        assert jobs.asked == [("tasks", 1)]
 
     def test_the_first_task_is_answered_however_slow(self, service: Service, project: Project) -> None:
         publish(project)
-        service._clock = counting_clock(service.settings.predict_deadline * 5)
+        service._answers._clock = counting_clock(service.settings.predict_deadline * 5)
         assert "result" in predict(service, task(1))["results"][0]
 
     def test_smart_tools_get_an_empty_valid_answer(self, service: Service, project: Project) -> None:
