@@ -30,12 +30,12 @@ from model_zoo.card import ModelSpec
 from training.config import load_config
 from training.data.dataset import LabelledImages, TrainingCrops, loader
 from training.data.manifest import Manifest, Sample
-from training.hardware import find_hardware, resolved
-from training.learner import channels_last
-from training.losses import DiceCrossEntropy, class_weights
-from training.parameter_groups import parameter_groups
+from training.fitting.hardware import find_hardware, resolved
+from training.fitting.learner import channels_last
+from training.fitting.losses import DiceCrossEntropy, class_weights
+from training.fitting.parameter_groups import parameter_groups
+from training.fitting.ranks import Ranks
 from training.progress import Progress
-from training.ranks import Ranks
 from training.simulator import SimulatorConfig, write_dataset
 from training.supervised import train
 

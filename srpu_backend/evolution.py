@@ -43,7 +43,7 @@ from srpu_backend.snapshot import NothingToLearn, build
 from srpu_backend.studio import Studio, StudioError
 from srpu_backend.training_settings import snapshot_depth, training_overrides
 from srpu_backend.write_back import write_back
-from training.evaluation import Evaluation
+from training.scoring.evaluation import Evaluation
 from training.gate import Verdict, judge
 
 log = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ class BadConfig(SRPUError):
 
 
 Auto = Literal["auto"]
-"""Follow the device; see `training.hardware`."""
+"""Follow the device; see `training.fitting.hardware`."""
 Mode = Literal["scratch", "finetune_frozen", "finetune_differential"]
 """How a training treats the encoder."""
 

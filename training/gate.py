@@ -1,7 +1,7 @@
 """Champion or challenger: a paired bootstrap on the frozen holdout. Pure and seeded.
 
-Both models are scored on the same draws of `training.bootstrap`, so what makes an image hard for both cancels
-out.
+Both models are scored on the same draws of `training.scoring.bootstrap`, so what makes an image hard for both
+cancels out.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pydantic import Field
 
 from model_zoo.card import Frozen
 from model_zoo.errors import SRPUError
-from training import metrics
-from training.bootstrap import RESAMPLES, Drawn, Interval, interval, resample, sum_units, units
-from training.evaluation import Evaluation
+from training.scoring import metrics
+from training.scoring.bootstrap import RESAMPLES, Drawn, Interval, interval, resample, sum_units, units
+from training.scoring.evaluation import Evaluation
 
 CONFIDENCE = 0.975
 """Share of the draws in which a class must have fallen, or the mean be lower, before we call it certain."""

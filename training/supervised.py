@@ -23,13 +23,13 @@ from training.config import BadConfig, TrainingConfig
 from training.config_text import CONFIG_NAME, commented
 from training.data.dataset import LabelledImages
 from training.data.manifest import Manifest
-from training.evaluation import evaluate
-from training.fitting import VALIDATION_NAME, Fitted, fit_within_memory
-from training.hardware import ResolvedConfig, find_hardware, resolved
-from training.job import Job
-from training.launch import needs_processes, train_in_processes
+from training.fitting.fit import VALIDATION_NAME, Fitted, fit_within_memory
+from training.fitting.hardware import ResolvedConfig, find_hardware, resolved
+from training.fitting.job import Job
+from training.fitting.launch import needs_processes, train_in_processes
+from training.fitting.ranks import Ranks
 from training.progress import Progress
-from training.ranks import Ranks
+from training.scoring.evaluation import evaluate
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from srpu_backend.jobs import JobCancelled
 from srpu_backend.projects import Project, Projects
 from srpu_backend.settings import Settings
 from training.data.manifest import Manifest
-from training.evaluation import Evaluation, ImageScore
+from training.scoring.evaluation import Evaluation, ImageScore
 
 pytestmark = pytest.mark.fast
 

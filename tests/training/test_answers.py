@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from micrographs import CLASSES, picture, write_manifest
 
-from training.answers import BadPrediction, FolderAnswers
 from training.data.manifest import Manifest
 from training.data.masks import write_mask
-from training.evaluation import labelled, measure
+from training.scoring.answers import BadPrediction, FolderAnswers
+from training.scoring.evaluation import labelled, measure
 
 pytestmark = pytest.mark.fast
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from training.boundary import boundary_counts, boundary_f1
+from training.scoring.boundary import boundary_counts, boundary_f1
 
 pytestmark = pytest.mark.fast
 

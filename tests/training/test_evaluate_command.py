@@ -13,7 +13,7 @@ from micrographs import CLASSES, picture, write_manifest
 
 from training.__main__ import main
 from training.data.masks import write_mask
-from training.evaluation import Evaluation
+from training.scoring.evaluation import Evaluation
 
 ROOT = Path(__file__).parents[2]
 

@@ -11,9 +11,9 @@ from micrographs import CLASSES, picture, write_manifest, write_sample
 
 from model_zoo.card import ClassInfo, ModelCard, ModelSpec
 from model_zoo.inference import Segmentation
-from training.answers import class_table
 from training.data.manifest import Manifest
-from training.evaluation import Evaluation, evaluate
+from training.scoring.answers import class_table
+from training.scoring.evaluation import Evaluation, evaluate
 
 pytestmark = pytest.mark.fast
 

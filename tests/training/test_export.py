@@ -11,7 +11,7 @@ import pytest
 import torch
 from micrographs import write_manifest
 
-import training.export
+import training.predicting.export
 from model_zoo.card import STATE_NAME, ModelSpec, Normalisation
 from model_zoo.inference import Predictor
 from model_zoo.integrity import sha256_of
@@ -19,7 +19,7 @@ from model_zoo.normalisation import normalise
 from tests.model_zoo.model_folders import TINY, write_model
 from training.__main__ import main
 from training.data.micrograph import read_micrograph
-from training.export import read_metadata
+from training.predicting.export import read_metadata
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +60,12 @@ def test_it_is_compared_on_the_users_images_at_two_sizes(
 def test_a_file_that_answers_otherwise_is_not_written(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    load = training.export.load_model
+    load = training.predicting.export.load_model
 
     def another(folder: Path) -> torch.nn.Module:
         network = load(folder)
         exported = network.state_dict()
-        monkeypatch.setattr(training.export, "export_onnx", lambda *_: _spoilt(exported, *_))
+        monkeypatch.setattr(training.predicting.export, "export_onnx", lambda *_: _spoilt(exported, *_))
         return network
 
     def _spoilt(
@@ -76,8 +76,8 @@ def test_a_file_that_answers_otherwise_is_not_written(
             next(reversed(list(network.parameters()))).add_(torch.tensor([0.0, 5.0, 0.0]))
         return path
 
-    export = training.export.export_onnx
-    monkeypatch.setattr(training.export, "load_model", another)
+    export = training.predicting.export.export_onnx
+    monkeypatch.setattr(training.predicting.export, "load_model", another)
     assert main(["export", "--model", str(model), "--out", str(tmp_path / "a.onnx")]) == 1
     assert "is not written: on 2 simulated micrographs it differs" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

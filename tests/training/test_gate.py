@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.evaluation import Evaluation, ImageScore
 from training.gate import NotComparable, Verdict, judge
+from training.scoring.evaluation import Evaluation, ImageScore
 
 pytestmark = pytest.mark.fast
 CLASSES = ("matrix", "particle", "pore")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from training.config import BadConfig, load_config
-from training.hardware import Hardware, resolved
-from training.ranks import Ranks
+from training.fitting.hardware import Hardware, resolved
+from training.fitting.ranks import Ranks
 
 pytestmark = pytest.mark.fast
 

@@ -7,7 +7,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
-from training.losses import DiceCrossEntropy, class_weights
+from training.fitting.losses import DiceCrossEntropy, class_weights
 
 pytestmark = pytest.mark.fast
 

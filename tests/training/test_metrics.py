@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import confusion_matrix, jaccard_score
 
-from training.metrics import confusion, iou, labelled_iou, miou
+from training.scoring.metrics import confusion, iou, labelled_iou, miou
 
 pytestmark = pytest.mark.fast
 CLASSES = 4

@@ -13,8 +13,8 @@ from model_zoo.architectures import build
 from model_zoo.card import ModelSpec
 from training.config import BadConfig, TrainingConfig, load_config
 from training.data.manifest import Manifest
-from training.norms import settle_norms
-from training.parameter_groups import parameter_groups
+from training.fitting.norms import settle_norms
+from training.fitting.parameter_groups import parameter_groups
 from training.supervised import train
 
 SPEC = ModelSpec(encoder="tu-test_resnet", classes=3, options={"decoder_channels": [64, 32, 16, 16, 8]})

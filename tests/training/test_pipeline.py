@@ -10,8 +10,8 @@ import pytest
 from model_zoo.inference import Predictor
 from training.__main__ import main
 from training.data.manifest import Manifest
-from training.evaluation import Evaluation, ImageScore
-from training.rehearsal import Kind, Rehearsal, choose
+from training.pipeline.rehearsal import Kind, Rehearsal, choose
+from training.scoring.evaluation import Evaluation, ImageScore
 from training.simulator import write_dataset
 
 

@@ -16,11 +16,9 @@ from micrographs import CLASSES, picture, write_manifest
 
 from model_zoo.card import ModelCard, ModelSpec
 from training import overlays
-from training.answers import FolderAnswers
 from training.data.findings import Finding, Findings
 from training.data.manifest import Manifest
 from training.data.masks import write_mask
-from training.evaluation import Evaluation, ImageScore, measure
 from training.report import (
     DatasetSection,
     Exhibit,
@@ -39,6 +37,8 @@ from training.report import (
 )
 from training.report.folder import images_table, scores_table
 from training.report.page import render
+from training.scoring.answers import FolderAnswers
+from training.scoring.evaluation import Evaluation, ImageScore, measure
 
 pytestmark = pytest.mark.fast
 

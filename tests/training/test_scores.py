@@ -15,14 +15,14 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics as reference
 
 from model_zoo.card import ClassInfo
-from training import metrics
-from training.answers import FolderAnswers
-from training.bootstrap import interval, resample, sum_units, units
-from training.boundary import boundary_counts
 from training.data.manifest import Manifest, Sample
 from training.data.masks import read_mask, write_mask
-from training.evaluation import measure
-from training.scores import Scores, score
+from training.scoring import metrics
+from training.scoring.answers import FolderAnswers
+from training.scoring.bootstrap import interval, resample, sum_units, units
+from training.scoring.boundary import boundary_counts
+from training.scoring.evaluation import measure
+from training.scoring.scores import Scores, score
 
 pytestmark = pytest.mark.fast
 
@@ -169,7 +169,7 @@ def test_the_same_seed_gives_the_same_intervals() -> None:
 def test_draws_in_blocks_are_the_draws_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = np.random.default_rng(0).integers(0, 99, (7, 2, 2))
     at_once = resample(counts, 50, 3)
-    monkeypatch.setattr("training.bootstrap._BLOCK", 20)
+    monkeypatch.setattr("training.scoring.bootstrap._BLOCK", 20)
     np.testing.assert_array_equal(resample(counts, 50, 3), at_once)
     assert at_once.shape == (50, 2, 2)
 

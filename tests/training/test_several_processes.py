@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 from model_zoo.card import ModelCard
 from training.config import BadConfig, TrainingConfig, load_config
 from training.data.manifest import Manifest
-from training.launch import Machine, ProcessFailed, _end, _watch, needs_processes, train_in_processes
+from training.fitting.launch import Machine, ProcessFailed, _end, _watch, needs_processes, train_in_processes
+from training.fitting.ranks import BadRanks, Ranks
 from training.progress import Progress
-from training.ranks import BadRanks, Ranks
 from training.supervised import train
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,14 +17,14 @@ from safetensors.torch import load_file
 from model_zoo.card import ModelCard
 from model_zoo.inference import Predictor
 from model_zoo.store import load_model
-from training import fitting
 from training.config import BadConfig, TrainingConfig, load_config
 from training.data.dataset import LabelledImages, TrainingCrops, loader
 from training.data.manifest import Manifest
-from training.evaluation import evaluate
-from training.learner import Learner, TrainingDiverged, exponential_average
-from training.parameter_groups import parameter_groups
+from training.fitting import fit as fitting
+from training.fitting.learner import Learner, TrainingDiverged, exponential_average
+from training.fitting.parameter_groups import parameter_groups
 from training.progress import Progress
+from training.scoring.evaluation import evaluate
 from training.supervised import NothingToTrainOn, train
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,7 @@ import pytest
 from micrographs import write_manifest
 
 from training.__main__ import main
-from training.evaluation import Evaluation
+from training.scoring.evaluation import Evaluation
 
 ROOT = Path(__file__).resolve().parents[2]
 TEST = ["--preset", "test", "--set", "threads=1", "minutes=60"]

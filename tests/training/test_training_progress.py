@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.budget import Budget, learning_rate_factor
+from training.fitting.budget import Budget, learning_rate_factor
 from training.progress import Progress, ProgressFile, clear_error, write_error
 
 pytestmark = pytest.mark.fast

@@ -14,9 +14,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from model_zoo.store import load_model
 from training.config import BadConfig, TrainingConfig, load_config
 from training.data.manifest import Manifest
+from training.fitting.validation import Jury
 from training.progress import Progress
 from training.supervised import train
-from training.validation import Jury
 
 pytestmark = pytest.mark.slow
 

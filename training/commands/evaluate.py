@@ -18,9 +18,9 @@ from training.model_reference import REFERENCES, find_model
 from training.progress import Progress, ProgressFile
 
 if TYPE_CHECKING:
-    from training.answers import Answers
-    from training.evaluation import Evaluation
-    from training.scores import Score, Scores
+    from training.scoring.answers import Answers
+    from training.scoring.evaluation import Evaluation
+    from training.scoring.scores import Score, Scores
 
 EXAMPLES = """examples:
   python -m training evaluate --model runs/first --manifest data/manifest.json \\
@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, write what was asked for, and say what came out; returns the exit code."""
-    from training.evaluation import labelled, measure
+    from training.scoring.evaluation import labelled, measure
 
     if options.pictures is not None and options.report is None:
         raise BadOptions("--pictures are part of a report; say with --report DIR where to write it.")
@@ -125,8 +125,8 @@ class _Teller:
 
 
 def _answers(options: argparse.Namespace, model: Path | None, manifest: Manifest) -> Answers:
-    from training.answers import FolderAnswers, ModelAnswers
-    from training.evaluation import labelled
+    from training.scoring.answers import FolderAnswers, ModelAnswers
+    from training.scoring.evaluation import labelled
 
     if model is None:
         answers = FolderAnswers(options.predictions, manifest.classes)

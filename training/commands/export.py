@@ -13,7 +13,7 @@ from training.commands.predict import add_model_options
 from training.model_reference import find_model
 
 if TYPE_CHECKING:
-    from training.export import Agreement, ExportSummary
+    from training.predicting.export import Agreement, ExportSummary
 
 DISAGREES = 1
 
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     """Export, and say how well it agrees; returns the exit code."""
     if options.out.suffix != ".onnx":
         raise BadFileName(f"{options.out} is no name for an ONNX file; end it in .onnx.")
-    from training.export import export
+    from training.predicting.export import export
 
     folder = find_model(options.model, options.model_dir)
     with Bar(unit="steps") as report:

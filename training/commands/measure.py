@@ -31,7 +31,7 @@ from training.measuring.pictures import (
     measure_pictures,
 )
 from training.model_reference import REFERENCES, find_model
-from training.prediction_files import mask_files
+from training.predicting.files import mask_files
 
 EXAMPLES = """examples:
   python -m training measure --model alloy-model --images images --out measured
@@ -94,7 +94,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _predicted(options: argparse.Namespace) -> Path:
     """Let the model make the masks; those it has made before are taken."""
-    from training.prediction import PredictionOptions, predict_with
+    from training.predicting.prediction import PredictionOptions, predict_with
 
     if options.images is None:
         raise NothingToMeasure("A model needs images to look at; give their folder with --images.")

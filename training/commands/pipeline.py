@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Make a model of the folders and say what came out; returns the exit code."""
-    from training.pipeline import PipelineOptions, run_pipeline
-    from training.pipeline_report import write_pipeline_report
+    from training.pipeline.page import write_pipeline_report
+    from training.pipeline.run import PipelineOptions, run_pipeline
 
     overrides = overrides_of(options)
     config = load_config(options.preset, overrides, os.environ)

@@ -13,7 +13,7 @@ from training.data.names import compile_pattern
 from training.model_reference import REFERENCES, find_model
 
 if TYPE_CHECKING:
-    from training.prediction import PredictionSummary
+    from training.predicting.prediction import PredictionSummary
 
 EXAMPLES = """examples:
   python -m training predict --model alloy-model --images alloy/images --out masks
@@ -61,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Predict, name what was left out, and tell the summary; returns the exit code."""
-    from training.prediction import PredictionOptions, predict_with
+    from training.predicting.prediction import PredictionOptions, predict_with
 
     asked = PredictionOptions(
         out=options.out,

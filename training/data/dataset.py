@@ -30,7 +30,7 @@ from training.augmentation.copy_paste import CopyPaste
 from training.config import TrainingConfig
 from training.data.manifest import IGNORE_INDEX, Sample
 from training.data.samples import BadSample, read_stack, read_truth
-from training.hardware import ResolvedConfig
+from training.fitting.hardware import ResolvedConfig
 
 log = logging.getLogger(__name__)
 

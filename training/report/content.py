@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.findings import Finding
-from training.evaluation import Evaluation
-from training.scores import Scores
+from training.scoring.evaluation import Evaluation
+from training.scoring.scores import Scores
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from model_zoo.files import write_atomically
-from training import metrics
-from training.evaluation import Evaluation
 from training.report.content import Report
 from training.report.page import png, write_report
 from training.report.pictures import side_by_side
 from training.report.plots import confusion_figure
-from training.scores import Score, Scores
+from training.scoring import metrics
+from training.scoring.evaluation import Evaluation
+from training.scoring.scores import Score, Scores
 
 PAGE_NAME = "index.html"
 CONFUSION_NAME = "confusion.png"

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from model_zoo.files import write_atomically
 from training.report.content import Report
 from training.report.plots import confusion_figure, loss_figure
-from training.scores import Score
+from training.scoring.scores import Score
 
 TEMPLATE_NAME = "page.html.jinja"
 _EMBEDDED_SIDE = 720

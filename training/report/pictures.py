@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from model_zoo.card import ClassInfo
 from model_zoo.errors import SRPUError
 from training import overlays
-from training.answers import Answers
 from training.data.manifest import Manifest, Sample
 from training.data.micrograph import read_micrograph
 from training.data.samples import read_truth
-from training.evaluation import Evaluation, ImageScore, labelled
 from training.report.content import Exhibit, Picture
+from training.scoring.answers import Answers
+from training.scoring.evaluation import Evaluation, ImageScore, labelled
 
 Tell = Callable[[int, int], None]
 

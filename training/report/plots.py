@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from training.metrics import ratio
+from training.scoring.metrics import ratio
 
 Format = Literal["png", "svg"]
 

@@ -7,11 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
 from model_zoo.card import ClassInfo, ModelCard
-from training.bootstrap import Interval
 from training.data.findings import Findings
 from training.data.manifest import Part, Sample
 from training.data.statistics import DatasetStatistics
-from training.evaluation import Evaluation
 from training.overlays import class_colors, clear_classes
 from training.report.content import (
     ClassShare,
@@ -20,7 +18,9 @@ from training.report.content import (
     Fact,
     TrainingSection,
 )
-from training.scores import Scores
+from training.scoring.bootstrap import Interval
+from training.scoring.evaluation import Evaluation
+from training.scoring.scores import Scores
 
 _FEW_GROUPS = 5
 _MOST_FINDINGS = 30

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import distributed
 
-from training.ranks import count_of_ranks
+from training.fitting.ranks import count_of_ranks
 
 
 class AgreedClock(Callback):

@@ -25,8 +25,8 @@ from training.data.manifest_stream import read_class_infos, read_samples
 from training.data.scan import Folders
 from training.data.split import ALL_NAME, SplitOptions, split_index
 from training.data.statistics import STATISTICS_NAME, DatasetStatistics, measure
+from training.pipeline.rehearsal import Kind, Rehearsal, choose, rehearse
 from training.progress import Progress
-from training.rehearsal import Kind, Rehearsal, choose, rehearse
 
 SUMMARY_NAME = "summary.json"
 HELD_OUT_SHARE = 0.25

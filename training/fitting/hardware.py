@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from training.config import BadConfig, TrainingConfig
-from training.ranks import Ranks
+from training.fitting.ranks import Ranks
 
 _LONG_ENOUGH_TO_COMPILE = 20  # minutes: compiling takes one or two
 _GPU_RESERVE = 2.0  # GiB for weights, their average, AdamW's moments and cuDNN's workspace

@@ -12,9 +12,9 @@ from typing import Any
 from model_zoo.card import ModelCard, ModelSpec
 from training.config import TrainingConfig
 from training.data.manifest import Manifest
-from training.hardware import ResolvedConfig
+from training.fitting.hardware import ResolvedConfig
+from training.fitting.ranks import Ranks
 from training.progress import Progress
-from training.ranks import Ranks
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Which weights learn how fast: blocks of the encoder and the head, weights that decay and those that do not."""
+"""Which weights learn how fast: blocks of the encoder, the head, weights that decay and those that do not."""
 
 from __future__ import annotations
 

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from model_zoo.card import Frozen
 from model_zoo.errors import SRPUError
-from training import metrics
-from training.answers import Answers, BadPrediction, ModelAnswers, Segmenter
-from training.boundary import boundary_counts
 from training.data.manifest import IGNORE_INDEX, Manifest, Sample
 from training.data.micrograph import image_size
 from training.data.samples import read_truth
-from training.scores import Scores, score
+from training.scoring import metrics
+from training.scoring.answers import Answers, BadPrediction, ModelAnswers, Segmenter
+from training.scoring.boundary import boundary_counts
+from training.scoring.scores import Scores, score
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ class ImageScore(Frozen):
     confusion: tuple[tuple[int, ...], ...]
     """Pixels, rows truth, columns prediction, in the order of `Evaluation.classes`."""
     boundary: tuple[tuple[int, int, int, int], ...] = ()
-    """By class, as `training.boundary.boundary_counts` counts; empty where that was not asked for."""
+    """By class, as `training.scoring.boundary.boundary_counts` counts; empty where that was not asked for."""
 
     @property
     def miou(self) -> float | None:

@@ -22,7 +22,7 @@ from model_zoo.integrity import sha256_of
 from model_zoo.normalisation import normalise
 from model_zoo.store import export_onnx, load_model
 from training.data.micrograph import read_micrograph
-from training.prediction_files import Report, list_images
+from training.predicting.files import Report, list_images
 from training.simulator import SimulatorConfig, simulate
 
 METADATA_PREFIX = "srpu."

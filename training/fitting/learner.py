@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from model_zoo.errors import SRPUError
-from training.budget import Budget, learning_rate_factor
 from training.config import Mode
-from training.hardware import ResolvedConfig
-from training.parameter_groups import parameter_groups
+from training.fitting.budget import Budget, learning_rate_factor
+from training.fitting.hardware import ResolvedConfig
+from training.fitting.parameter_groups import parameter_groups
+from training.fitting.ranks import gradient_for_mean
 from training.progress import Progress
-from training.ranks import gradient_for_mean
 
 _SMOOTHING = 0.95  # of the loss that is reported
 _NEXT_PROCESS = 2**40  # between the seeds of two processes, whose dropout must differ

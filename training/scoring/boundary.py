@@ -4,8 +4,8 @@ A boundary pixel is met when there is one of the same class in the other map wit
 good evaluation measure for semantic segmentation?, BMVC 2013, section 3). IoU hardly notices outlines, of
 which sizes and perimeters are measured; this does. Two departures from the paper:
 
-- Counts are summed over the images before anything is divided, as in all of `training.metrics`; the paper
-  averages over images.
+- Counts are summed over the images before anything is divided, as in all of `training.scoring.metrics`; the
+  paper averages over images.
 - The tolerance is in px and not a share of the diagonal: its 0.75 % is wider than many a precipitate, which
   would be met from wherever.
 
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.data.manifest import IGNORE_INDEX
-from training.metrics import Scores, ratio
+from training.scoring.metrics import Scores, ratio
 
 Mask = NDArray[np.bool_]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from training.data.manifest import IGNORE_INDEX
-from training.ranks import summed_over_ranks
+from training.fitting.ranks import summed_over_ranks
 
 
 class DiceCrossEntropy(nn.Module):

@@ -27,18 +27,18 @@ from model_zoo.architectures import build
 from model_zoo.card import WeightsRecord
 from model_zoo.errors import SRPUError
 from model_zoo.weights import load_or_random
-from training.agreed_clock import AgreedClock
-from training.board import Board
-from training.budget import Budget
-from training.checkpoints import Checkpoints
 from training.config import BadConfig, Mode, TrainingConfig
 from training.data.dataset import LabelledImages, TrainingCrops, loader
-from training.job import Job
-from training.learner import Learner, TrainingDiverged, channels_last
-from training.losses import DiceCrossEntropy, class_weights
-from training.norms import settle_norms
-from training.ranks import count_of_ranks
-from training.validation import Jury, Validation
+from training.fitting.agreed_clock import AgreedClock
+from training.fitting.board import Board
+from training.fitting.budget import Budget
+from training.fitting.checkpoints import Checkpoints
+from training.fitting.job import Job
+from training.fitting.learner import Learner, TrainingDiverged, channels_last
+from training.fitting.losses import DiceCrossEntropy, class_weights
+from training.fitting.norms import settle_norms
+from training.fitting.ranks import count_of_ranks
+from training.fitting.validation import Jury, Validation
 
 log = logging.getLogger(__name__)
 

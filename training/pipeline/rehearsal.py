@@ -15,13 +15,13 @@ from typing import Literal
 from model_zoo.card import Frozen
 from model_zoo.files import write_atomically
 from model_zoo.inference import Predictor
-from training.answers import ModelAnswers
-from training.boundary import TOLERANCE_PX
 from training.config import TrainingConfig
 from training.data.manifest import Manifest
-from training.evaluation import Evaluation, measure
 from training.gate import judge
 from training.progress import Progress
+from training.scoring.answers import ModelAnswers
+from training.scoring.boundary import TOLERANCE_PX
+from training.scoring.evaluation import Evaluation, measure
 
 Kind = Literal["percentile", "range"]
 RESULT_NAME = "rehearsal.json"

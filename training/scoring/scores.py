@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_zoo.card import Frozen
-from training import metrics
-from training.bootstrap import RESAMPLES, Drawn, Interval, interval, resample, sum_units, units
-from training.boundary import boundary_f1
+from training.scoring import metrics
+from training.scoring.bootstrap import RESAMPLES, Drawn, Interval, interval, resample, sum_units, units
+from training.scoring.boundary import boundary_f1
 
 
 class Score(Frozen):

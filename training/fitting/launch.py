@@ -24,8 +24,8 @@ from model_zoo.card import CARD_NAME, ModelCard
 from model_zoo.errors import SRPUError
 from training.config import BadConfig, Resolved, TrainingConfig
 from training.data.manifest import Manifest
+from training.fitting.ranks import Ranks
 from training.progress import Progress
-from training.ranks import Ranks
 
 _PORT = "29500"
 _LOOK_EVERY = 0.2  # seconds, for children that ended
@@ -99,7 +99,7 @@ def train_in_processes(
         request = Path(folder)
         manifest.write(request / "manifest.json")
         (request / "config.json").write_text(Resolved(config, origins).as_json(), encoding="utf-8")
-        command = [sys.executable, "-m", "training.launch", str(request), str(out)]
+        command = [sys.executable, "-m", "training.fitting.launch", str(request), str(out)]
         children = [
             subprocess.Popen(
                 command,

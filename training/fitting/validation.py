@@ -18,16 +18,16 @@ from torch import distributed, nn
 from model_zoo.card import ModelCard
 from model_zoo.inference import Predictor
 from model_zoo.inference.engines import Engine
-from training.board import show, side_by_side, stacked
-from training.changed_images import as_written, write_changed
-from training.checkpoints import Checkpoints
 from training.config import TrainingConfig
 from training.data.manifest import Manifest, Sample
 from training.data.samples import read_stack, read_truth
-from training.evaluation import Evaluation, evaluate
-from training.learner import Learner
+from training.fitting.board import show, side_by_side, stacked
+from training.fitting.changed_images import as_written, write_changed
+from training.fitting.checkpoints import Checkpoints
+from training.fitting.learner import Learner
+from training.fitting.ranks import count_of_ranks
 from training.overlays import overlay
-from training.ranks import count_of_ranks
+from training.scoring.evaluation import Evaluation, evaluate
 
 log = logging.getLogger(__name__)
 

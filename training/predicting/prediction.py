@@ -28,7 +28,7 @@ from training.data.masks import write_mask
 from training.data.micrograph import BadImage
 from training.data.samples import read_stack
 from training.overlays import overlay
-from training.prediction_files import OVERLAYS, PROBABILITIES, Report, list_images, mask_path, samples_of
+from training.predicting.files import OVERLAYS, PROBABILITIES, Report, list_images, mask_path, samples_of
 
 JOURNAL_NAME = "predictions.jsonl"
 CLASSES_NAME = "classes.json"

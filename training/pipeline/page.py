@@ -6,14 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from model_zoo.inference import Predictor
-from training.answers import ModelAnswers
 from training.data.findings import Findings
 from training.data.index import LABELED_NAME, UNLABELED_NAME
 from training.data.manifest import Manifest, Sample
 from training.data.manifest_stream import read_samples
 from training.data.split import ALL_NAME
-from training.pipeline import PipelineResult
-from training.rehearsal import Rehearsal
+from training.pipeline.rehearsal import Rehearsal
+from training.pipeline.run import PipelineResult
 from training.report import (
     EvaluationSection,
     Exhibit,
@@ -29,6 +28,7 @@ from training.report import (
     worst_pictures,
     write_report,
 )
+from training.scoring.answers import ModelAnswers
 
 REPORT_NAME = "report/index.html"
 _WORST, _PREDICTED = 6, 6

@@ -1,0 +1,1 @@
+"""From folders to a model with one command."""

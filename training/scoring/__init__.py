@@ -1,0 +1,1 @@
+"""How good answers are: counts, scores with intervals, evaluations."""
