@@ -1,1 +1,1 @@
-"""How a network is fitted: a step, an attempt, on one machine or several. `training.supervised` is the story."""
+"""How a network is fitted: a step, an attempt, one machine or several; `training.supervised` is the story."""
