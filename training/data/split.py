@@ -31,6 +31,7 @@ _PARTS: tuple[Part, ...] = ("train", "holdout", "test")
 _DEALS = 20_000
 """Groups dealt in all, over all orders tried."""
 _MOST_ORDERS = 64
+_LEAST_SHARE = 1e-9  # smaller ones are divided by as if they were this large
 
 
 class BadSplit(SRPUError):
@@ -219,7 +220,7 @@ def _deal(
     parts = np.zeros(len(weights), np.int64)
     for group in sorted(largest_first.tolist(), key=lambda number: number not in forced):
         added = ((have + weights[group] - targets) ** 2 - (have - targets) ** 2).sum(axis=1)
-        added /= np.maximum(shares, 1e-9)  # a small part feels the lack of a class as a large one does
+        added /= np.maximum(shares, _LEAST_SHARE)  # a small part feels the lack of a class as a large one does
         part = 0 if group in forced else int(np.where(shares > 0, added, np.inf).argmin())
         parts[group] = part
         have[part] += weights[group]
@@ -253,7 +254,8 @@ def _cost(parts: NDArray[np.int64], weights: NDArray[np.float64], shares: NDArra
     targets = shares[wanted, None] * weights.sum(axis=0)
     enough = (weights > 0).sum(axis=0) >= len(wanted)
     lacking = np.count_nonzero(have[:, enough] == 0)
-    return float(((have - targets) ** 2 / shares[wanted, None]).sum()) + 100.0 * lacking
+    deviation = (have - targets) ** 2 / np.maximum(shares[wanted, None], _LEAST_SHARE)
+    return float(deviation.sum()) + 100.0 * lacking
 
 
 def _with_parts(index: Path, parts: Mapping[str, Part], test_keys: frozenset[str] | None) -> Iterator[Sample]:
