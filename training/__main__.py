@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from model_zoo.errors import SRPUError
 from training.commands import (
@@ -29,6 +26,7 @@ from training.commands import (
 )
 from training.commands.command import Command
 from training.progress import clear_error, write_error
+from training.with_parent import end_with_parent
 
 COMMANDS = (
     pipeline.COMMAND,
@@ -50,7 +48,6 @@ COMMANDS = (
 )
 
 BAD_INPUT = 2
-ORPHANED = 75
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -71,18 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # a crash is re-raised, but whoever waits for us reads error.json
         _say(folder, f"{type(error).__name__}: {error}")
         raise
-
-
-def end_with_parent(stream: BinaryIO) -> None:
-    """End this process at once when `stream` ends: its other end is held by the process that started us."""
-
-    def wait() -> None:
-        # Unbuffered: a thread that sleeps in a buffered read aborts the interpreter when it ends.
-        while os.read(stream.fileno(), 4096):
-            pass
-        os._exit(ORPHANED)
-
-    threading.Thread(target=wait, name="with-parent", daemon=True).start()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -220,7 +220,7 @@ def _deal(
     parts = np.zeros(len(weights), np.int64)
     for group in sorted(largest_first.tolist(), key=lambda number: number not in forced):
         added = ((have + weights[group] - targets) ** 2 - (have - targets) ** 2).sum(axis=1)
-        added /= np.maximum(shares, _LEAST_SHARE)  # a small part feels the lack of a class as a large one does
+        added /= np.maximum(shares, _LEAST_SHARE)  # a small part feels a lack as a large one does
         part = 0 if group in forced else int(np.where(shares > 0, added, np.inf).argmin())
         parts[group] = part
         have[part] += weights[group]

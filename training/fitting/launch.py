@@ -185,8 +185,8 @@ def _free_port() -> int:
 
 def _child(request: Path, out: Path) -> int:
     """One of the processes: reports as lines of JSON."""
-    from training.__main__ import end_with_parent
     from training.supervised import train
+    from training.with_parent import end_with_parent
 
     end_with_parent(sys.stdin.buffer)
     manifest = Manifest.read(request / "manifest.json")
