@@ -17,7 +17,7 @@ from model_zoo.errors import SRPUError
 from srpu_backend.frames import frames_around
 from srpu_backend.label_config import LabelConfig
 from srpu_backend.regions import encode_mask, remap
-from training.active_learning.acquisition import entropy
+from training.active_learning.pool_answers import NAMES, numbers_of
 from training.data.micrograph import image_size
 from training.data.samples import read_frames
 
@@ -71,6 +71,8 @@ class Annotation:
     model_version: str
     dropped: int = 0
     """Areas, the smallest, that are not among the polygons; see `model_max_regions`."""
+    doubts: tuple[float, ...] = ()
+    """What ranking needs: the numbers of `training.active_learning.pool_answers.numbers_of`."""
 
     def as_prediction(self) -> dict[str, Any]:
         """The element of `/predict`'s answer, or of a bulk import."""
@@ -233,11 +235,13 @@ class Annotator:
         classes = model.segmenter.card.classes
         class_map = remap(segmentation.class_map, classes, config)
         encoded = encode_mask(class_map, config, class_scores(segmentation, classes, config))
+        doubts = numbers_of(segmentation, len(classes))
         return Annotation(
             result=encoded.results,
-            score=float(np.clip(1.0 - entropy(segmentation.probabilities), 0.0, 1.0)),
+            score=float(np.clip(1.0 - doubts[NAMES.index("entropy")], 0.0, 1.0)),
             model_version=model.version,
             dropped=encoded.dropped,
+            doubts=tuple(doubts.tolist()),
         )
 
     def stack(self, task: Mapping[str, Any], depth: int) -> NDArray[Any]:

@@ -103,7 +103,7 @@ def _predicted(annotator: Annotator, model: LoadedModel, files: PredictionFiles,
     prediction = Prediction(id or 0, said.result, said.score, said.model_version)
     if id is not None:
         try:
-            files.put(prediction, task["data"])
+            files.put(prediction, task["data"], said.doubts)
         except OSError as error:
             log.warning("task %d: its prediction cannot be kept: %s", id, error)
     return prediction

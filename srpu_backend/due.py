@@ -82,7 +82,7 @@ def changed_labels(before: dict[int, str], now: dict[int, str]) -> int:
 
 
 def predictions_due(project: Project, now: datetime) -> bool:
-    """True when unlabelled tasks lack a prediction of the champion."""
+    """True when unlabelled tasks lack a prediction of the champion; `ranking.ranking_due` asks the rest."""
     champion = project.registry.champion()
     return champion is not None and project.mirror.count_unpredicted(champion, now) > 0
 

@@ -1,4 +1,4 @@
-"""The loop: annotations → snapshot → challenger → gate → champion → predictions, told as a story.
+"""The loop: annotations → snapshot → challenger → gate → champion → predictions and their order, a story.
 
 `evolve` is one turn of it and `refresh` a look at what is new. Both consist of steps that are kept as they
 finish, so a trainer that is killed resumes at the step it was in. Every step may be done twice.
@@ -23,6 +23,7 @@ from model_zoo.card import ModelCard
 from model_zoo.errors import SRPUError, UnknownVersion
 from model_zoo.inference.engine_record import EngineChoice
 from srpu_backend.annotator import UNTRAINED
+from srpu_backend.batch import COLD_START, Order
 from srpu_backend.children import TrainingFailed, run_training
 from srpu_backend.due import (
     Attempt,
@@ -37,14 +38,15 @@ from srpu_backend.locks import Locked, exclusive
 from srpu_backend.pool import predict_pool
 from srpu_backend.prediction_files import PredictionFiles
 from srpu_backend.projects import Project, Projects
+from srpu_backend.ranking import rank_pool
 from srpu_backend.reconcile import reconcile
 from srpu_backend.settings import Settings
 from srpu_backend.snapshot import NothingToLearn, build
 from srpu_backend.studio import Studio, StudioError
 from srpu_backend.training_settings import snapshot_depth, training_overrides
-from srpu_backend.write_back import write_back
-from training.scoring.evaluation import Evaluation
+from srpu_backend.write_back import cold_start, write_back
 from training.gate import Verdict, judge
+from training.scoring.evaluation import Evaluation
 
 log = logging.getLogger(__name__)
 
@@ -123,6 +125,7 @@ class Evolution:
                 return self._rest(project_id, f"{plan.version} was not promoted: {verdict.reason}")
             steps.once(self.promote, project_id, plan, verdict)
             steps.once(self.annotate, project_id)
+            steps.once(self.rank, project_id)
             steps.retried(self.tell, project_id)
             return self._rest(project_id, f"{plan.version} serves: {verdict.reason}")
         except SRPUError as error:
@@ -135,6 +138,7 @@ class Evolution:
             self._steps.retried(self.pull, project_id)
             self._steps.once(self.ask, project_id)
             self._steps.once(self.annotate, project_id, False)
+            self._steps.once(self.rank, project_id, False)
             written = self._steps.retried(self.tell, project_id, False)
         except SRPUError as error:
             self._projects.get(project_id).note_problem("refresh", str(error))
@@ -260,21 +264,34 @@ class Evolution:
                 lambda said, done: self._show(project, "annotate", said, fraction=done) if shown else None,
             )
 
-    def tell(self, project_id: int, shown: bool = True) -> int:
-        """8 · Write back: predictions, model version, sampling, tab; returns how many predictions."""
+    def rank(self, project_id: int, shown: bool = True) -> None:
+        """8 · Choose the tasks to label next; a ranking that fails holds nothing else up."""
         project = self._projects.get(project_id)
-        champion = project.registry.champion()
-        if champion is None:
-            return 0
         if shown:
-            self._show(project, "write back", f"Label Studio is told of {champion}")
+            self._show(project, "rank", "The tasks to label next are chosen")
+        with suppress(Locked), exclusive(project.root / "rank.lock", wait=self._go_on if shown else None):
+            try:
+                rank_pool(project, self._images, self._settings, self._clock, self._go_on)
+            except SRPUError as error:
+                project.note_problem("rank", str(error))
+
+    def tell(self, project_id: int, shown: bool = True) -> int:
+        """9 · Write back: predictions, order, model version, sampling, tab; returns how many predictions."""
+        project = self._projects.get(project_id)
         with exclusive(project.root / "tell.lock", wait=self._go_on), self._studio(project_id) as studio:
+            champion = project.registry.champion()  # now: another may have been promoted while we waited
+            order = Order.of(project, champion or COLD_START)
+            if champion is None:
+                return cold_start(project_id, studio, project.mirror, order, self._go_on)
+            if shown:
+                self._show(project, "write back", f"Label Studio is told of {champion}")
             return write_back(
                 project_id,
                 studio,
                 project.mirror,
                 PredictionFiles(project.root, champion, config_fingerprint(project)),
-                [*project.registry.versions(), UNTRAINED],
+                order,
+                [*project.registry.versions(), UNTRAINED, COLD_START],
                 self._clock(),
                 self._go_on,
             )

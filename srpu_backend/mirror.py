@@ -158,6 +158,11 @@ class TaskMirror:
         """The tasks without a counting annotation, by id."""
         yield from self._tasks("label = ''")
 
+    def some(self, ids: Sequence[int]) -> Iterator[MirroredTask]:
+        """The tasks of these ids that there are."""
+        for start in range(0, len(ids), _PAGE):
+            yield from self._page(ids[start : start + _PAGE])
+
     def unpredicted(self, version: str, now: datetime) -> Iterator[MirroredTask]:
         """The unlabelled tasks that lack a prediction of `version`, by id; put-off ones in their time."""
         yield from self._tasks(_UNPREDICTED, *_unpredicted(version, now))

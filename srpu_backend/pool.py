@@ -82,5 +82,6 @@ def _predict(
             "model_max_regions in the label config, or let a brush or bitmask tag answer.",
         )
     if said.model_version == files.version:
-        files.put(Prediction(task.id, said.result, said.score, said.model_version), task.data)
+        prediction = Prediction(task.id, said.result, said.score, said.model_version)
+        files.put(prediction, task.data, said.doubts)
     return True

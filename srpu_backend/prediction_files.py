@@ -9,14 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from model_zoo.files import write_atomically
+from training.active_learning.pool_answers import AnswerCache
+
+_DOUBTS = "doubts.sqlite"
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,11 @@ def fingerprint(data: object) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()
 
 
+def content_key(task: int, data: object) -> str:
+    """Key of what a version says about a task with these data."""
+    return f"{task}:{fingerprint(data)}"
+
+
 class PredictionFiles:
     """`predictions/<version>/<task>.json` of one project and version, under one label config.
 
@@ -44,24 +54,33 @@ class PredictionFiles:
     def __init__(self, project_root: Path, version: str, config: str = "") -> None:
         self.version = version
         self._config = config
-        self._folder = project_root / "predictions" / version
+        self.folder = project_root / "predictions" / version
 
-    def put(self, prediction: Prediction, data: object) -> None:
-        """Keep a prediction together with the task data it was made from."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+    def put(self, prediction: Prediction, data: object, doubts: Sequence[float] = ()) -> None:
+        """Keep a prediction together with the task data it was made from, and what was doubtful in it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if doubts:
+            key = content_key(prediction.task, data)
+            AnswerCache(self.folder / _DOUBTS).put(self.version, key, np.array(doubts, np.float32))
         kept = {"prediction": prediction, "data": fingerprint(data), "config": self._config}
         # What a power cut takes is predicted again; so nobody waits for the disk.
         content = orjson.dumps(kept, option=orjson.OPT_SERIALIZE_NUMPY)
-        write_atomically(self._folder / f"{prediction.task}.json", content, durable=False)
+        write_atomically(self.folder / f"{prediction.task}.json", content, durable=False)
 
     def get(self, task: int, data: object) -> Prediction | None:
         """The prediction for a task; None when there is none, or it was made from other data."""
         try:
-            kept = orjson.loads((self._folder / f"{task}.json").read_bytes())
+            kept = orjson.loads((self.folder / f"{task}.json").read_bytes())
             found = (kept["data"], kept["config"]) == (fingerprint(data), self._config)
             return Prediction(**kept["prediction"]) if found else None
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
+
+    def doubts(self, contents: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """What the version was unsure of, by `content_key`, as far as it was kept: ranking asks no model."""
+        if not (self.folder / _DOUBTS).exists():
+            return {}
+        return AnswerCache(self.folder / _DOUBTS).many(self.version, contents)
 
     def forget_others(self, keep: Iterable[str]) -> None:
         """Drop the predictions of all versions but this one and those to `keep`."""
@@ -70,5 +89,5 @@ class PredictionFiles:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _other_folders(self, kept: set[str]) -> Iterator[Path]:
-        if self._folder.parent.is_dir():
-            yield from (f for f in self._folder.parent.iterdir() if f.is_dir() and f.name not in kept)
+        if self.folder.parent.is_dir():
+            yield from (f for f in self.folder.parent.iterdir() if f.is_dir() and f.name not in kept)

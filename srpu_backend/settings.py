@@ -80,6 +80,10 @@ class Settings(BaseSettings):
     """Below this the gate says "not enough to judge"."""
     choose_engine: bool = Field(default=True, validation_alias=_as("SRPU_CHOOSE_ENGINE"))
     """Measure what serves a new model fastest before it is judged; off: ONNX Runtime serves."""
+    strategy: str = Field(default="hybrid", validation_alias=_as("SRPU_STRATEGY"))
+    """How the tasks to label next are chosen; see docs/active-learning.md."""
+    label_batch: int = Field(default=20, ge=1, le=10_000, validation_alias=_as("SRPU_LABEL_BATCH"))
+    """Tasks chosen at once; when half of them are labelled, the batch is filled up."""
     preset: str = Field(default="default", validation_alias=_as("SRPU_PRESET"))
     training_overrides: str = Field(default="", validation_alias=_as("SRPU_TRAINING"))
     """JSON object merged over the preset, such as `{"minutes": 2, "encoder": "resnet18"}`."""

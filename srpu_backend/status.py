@@ -6,13 +6,16 @@ import json
 import logging
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from model_zoo.errors import SRPUError
 from srpu_backend.annotator import UNTRAINED
 from srpu_backend.projects import Project, Projects
+from srpu_backend.ranking import next_tasks
 from srpu_backend.settings import Settings
+from training.learning_curve import Gain, Measured, expected_gain
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +51,11 @@ def status(settings: Settings, queue_of: QueueOf, now: Callable[[], float] = tim
     projects = Projects.of(settings)
     return {
         "trainer": _trainer(settings.model_dir / "worker.json", now()),
-        "projects": [_project(projects, id, queue_of) for id in projects.ids()],
+        "projects": [_project(projects, id, queue_of, settings) for id in projects.ids()],
     }
 
 
-def _project(projects: Projects, id: int, queue_of: QueueOf) -> dict[str, Any]:
+def _project(projects: Projects, id: int, queue_of: QueueOf, settings: Settings) -> dict[str, Any]:
     try:
         project = projects.get(id)
     except SRPUError as error:
@@ -66,6 +69,8 @@ def _project(projects: Projects, id: int, queue_of: QueueOf) -> dict[str, Any]:
         "has_token": project.connection is not None,
         **_model(project),
         **_labels(project),
+        **_next(project, settings),
+        "more_labels": more_labels(project),
         "queue": _queue(id, queue_of),
         "job": state.model_dump(mode="json", include={"stage", "fraction", "message", "run"}),
         **state.model_dump(mode="json", exclude={"stage", "fraction", "message", "run"}),
@@ -86,6 +91,41 @@ def _labels(project: Project) -> dict[str, Any]:
         return {"labels": [info.name for info in project.label_config.classes if not info.implicit]}
     except SRPUError as error:
         return {"labels": [], "label_config_error": str(error)}
+
+
+def _next(project: Project, settings: Settings) -> dict[str, Any]:
+    try:
+        return dict(next_tasks(project, settings))
+    except SRPUError as error:
+        return {"next": [], "next_error": str(error)}
+
+
+def more_labels(project: Project) -> str:
+    """What the next ten labels would bring, told from the versions there are."""
+    gain = _gain(tuple(_measured(project)))
+    if gain is None:
+        return "There are not enough versions to tell what more labels would bring."
+    expected, low, high = (f"{100 * share:.1f}" for share in (gain.expected, gain.low, gain.high))
+    return (
+        f"The next {gain.labels} labels would raise the holdout mIoU by about {expected} points "
+        f"({low} to {high}), after {gain.at} so far."
+    )
+
+
+@lru_cache(maxsize=64)
+def _gain(points: tuple[Measured, ...]) -> Gain | None:
+    return expected_gain(points)
+
+
+def _measured(project: Project) -> list[Measured]:
+    """Each version's mIoU on the holdout there was when it was judged, against the labels there were."""
+    found = []
+    for card in project.registry.cards():
+        gate = card.metrics.get("gate")
+        score = gate.get("challenger_miou") if isinstance(gate, dict) else None
+        if isinstance(score, int | float):
+            found.append(Measured(card.training_images + card.holdout_images, float(score)))
+    return found
 
 
 def _queue(id: int, queue_of: QueueOf) -> list[dict[str, Any]] | str:

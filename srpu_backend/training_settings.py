@@ -14,6 +14,9 @@ from srpu_backend.projects import Project
 from srpu_backend.settings import Settings
 from training.config import TrainingConfig, load_config
 
+STRATEGY, LABEL_BATCH = "strategy", "label_batch"
+"""Parameters of a project that are none of its trainings'; see `ranking`."""
+
 
 def training_overrides(project: Project, settings: Settings) -> dict[str, Any]:
     """SRPU_TRAINING, changed by the label config's `model_…`, changed by the parameters of the model.
@@ -26,7 +29,8 @@ def training_overrides(project: Project, settings: Settings) -> dict[str, Any]:
         overrides = None
     if not isinstance(overrides, dict):
         raise TrainingFailed('SRPU_TRAINING must be a JSON object such as {"minutes": 2}.', bad_input=True)
-    asked = {**overrides, **settings_in(project.label_config.parameters), **project.parameters}
+    parameters = {k: v for k, v in project.parameters.items() if k not in (STRATEGY, LABEL_BATCH)}
+    asked = {**overrides, **settings_in(project.label_config.parameters), **parameters}
     return {**asked, "validation": "none"}  # the holdout is the gate's: it must never steer a training
 
 

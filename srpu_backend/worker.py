@@ -23,6 +23,7 @@ from srpu_backend.evolution import Evolution
 from srpu_backend.images import ImageStore
 from srpu_backend.locks import Locked, exclusive
 from srpu_backend.projects import Project, Projects
+from srpu_backend.ranking import ranking_due
 from srpu_backend.settings import Settings
 from srpu_backend.studio import StudioError
 
@@ -148,7 +149,7 @@ class Timer:
         if reason is not None:
             self._client.evolve(project.id, reason)
         # A thorough look also finds predictions that somebody deleted in Label Studio.
-        if thorough or predictions_due(project, self._clock()):
+        if thorough or predictions_due(project, self._clock()) or ranking_due(project, self._settings):
             self._client.tasks_changed(project.id)
 
     def _complain(self, id: int, said: str) -> None:

@@ -252,6 +252,15 @@ class Studio:
             timeout=_WRITE_TIMEOUT,
         )
 
+    def rescore_prediction(self, task: int, version: str, score: float) -> None:
+        """Give the prediction of a version for one task another score; nothing where there is none."""
+        doing = f"predictions of task {task}"
+        held = self._list("GET", "/api/predictions/", doing, params={"task": task})
+        for prediction in held:
+            if prediction.get("model_version") == version and prediction.get("score") != score:
+                path = f"/api/predictions/{prediction['id']}/"
+                self._http.send("PATCH", path, doing, body={"score": score})
+
     # -- Data Manager -----------------------------------------------------------------------------------
 
     def views(self, id: int) -> list[Json]:

@@ -18,6 +18,7 @@ from model_zoo.inference.engine_record import EngineChoice, EngineMeasurement
 from srpu_backend import evolution as module
 from srpu_backend import pool
 from srpu_backend.annotator import Annotation
+from srpu_backend.batch import COLD_START
 from srpu_backend.children import TrainingFailed
 from srpu_backend.due import last_attempt
 from srpu_backend.evolution import Evolution, WorkerStopping
@@ -128,6 +129,9 @@ class FakeStudio:
 
     def delete_predictions(self, id: int, version: str) -> None:
         self.predictions = [p for p in self.predictions if p[1] != version]
+
+    def rescore_prediction(self, task: int, version: str, score: float) -> None:
+        """Nothing to remember."""
 
     def views(self, id: int) -> list[dict[str, Any]]:
         return []
@@ -242,7 +246,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 def test_the_story_from_labels_to_predictions(world: World) -> None:
     outcome = world.turn()
     assert world.steps.names == [
-        "pull", "plan", "train", "judge", "publish", "promote", "annotate", "tell"
+        "pull", "plan", "train", "judge", "publish", "promote", "annotate", "rank", "tell"
     ]  # fmt: skip
     champion = world.project.registry.champion()
     assert champion is not None and champion.startswith("v0001-")
@@ -377,7 +381,8 @@ def test_a_task_whose_image_cannot_be_had_is_put_off_and_named(world: World) -> 
 def test_a_look_predicts_new_tasks_and_asks_for_a_training_when_one_is_due(world: World) -> None:
     world.evolution.refresh(1)
     assert world.asked.reasons == ["4 labels to start with"]
-    assert world.studio.predictions == []
+    assert sorted(world.studio.predictions) == [(task, COLD_START) for task in (5, 6, 7, 8)]
+    assert world.studio.fields["model_version"] == COLD_START
     world.turn()
     world.studio.predictions.clear()
     world.evolution.refresh(1)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
 from srpu_backend import write_back as module
+from srpu_backend.batch import COLD_START, Order
 from srpu_backend.mirror import MirroredTask, TaskMirror
 from srpu_backend.prediction_files import Prediction, PredictionFiles
 from srpu_backend.write_back import TAB_TITLE, UNCERTAINTY_SAMPLING, write_back
@@ -33,6 +35,7 @@ class FakeStudio:
         self.fields: dict[str, Any] = {"model_version": "SRPU", "sampling": "Sequential sampling"}
         self.tabs: list[dict[str, Any]] = []
         self.killed_in: str = ""
+        self.rescored: list[int] = []
 
     def project(self, id: int) -> dict[str, Any]:
         return dict(self.fields)
@@ -58,6 +61,12 @@ class FakeStudio:
         if self.fields["model_version"] == version:
             self.fields["model_version"] = None
         self._maybe_killed("delete")
+
+    def rescore_prediction(self, task: int, version: str, score: float) -> None:
+        assert (task, version) in {(t, v) for t, v, _ in self.predictions}
+        self.rescored.append(task)
+        self.predictions = [(t, v, score if (t, v) == (task, version) else s) for t, v, s in self.predictions]
+        self._maybe_killed("rescore")
 
     def views(self, id: int) -> list[dict[str, Any]]:
         return self.tabs
@@ -101,8 +110,16 @@ def _files(root: Path, version: str) -> PredictionFiles:
     return files
 
 
-def tell(studio: FakeStudio, mirror: TaskMirror, files: PredictionFiles) -> int:
-    return write_back(1, studio, mirror, files, [OLD, NEW], _NOW)
+def tell(
+    studio: FakeStudio,
+    mirror: TaskMirror,
+    files: PredictionFiles,
+    order: Mapping[int, float] = MappingProxyType({}),
+) -> int:
+    told = files.folder.parents[1] / "told.json"
+    return write_back(
+        1, studio, mirror, files, Order(told, files.version, order), [OLD, NEW, COLD_START], _NOW
+    )
 
 
 def test_the_new_version_takes_the_place_of_the_old(

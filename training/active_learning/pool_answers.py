@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_zoo.inference import Predictor
+from model_zoo.inference import Predictor, Segmentation
 from training.active_learning.acquisition import (
     UNCERTAINTY_MAPS,
     Map,
@@ -22,6 +23,7 @@ from training.active_learning.acquisition import (
 )
 
 NAMES = (*UNCERTAINTY_MAPS, "bald")
+_AT_ONCE = 500  # SQLite's variables in one question
 _SCHEMA = (
     "CREATE TABLE IF NOT EXISTS answers (model TEXT, digest TEXT, numbers BLOB NOT NULL,"
     " PRIMARY KEY (model, digest)) WITHOUT ROWID"
@@ -34,9 +36,13 @@ def answer(predictor: Predictor, stack: NDArray[Any], *, turned: bool) -> NDArra
     `bald` is NaN unless `turned`, which asks the model for the mirrored and the turned image as well.
     """
     said = predictor.predict(stack)
-    classes = len(predictor.card.classes)
+    bald = pool_top_area(bald_map(_members(predictor, stack, said.probabilities))) if turned else math.nan
+    return numbers_of(said, len(predictor.card.classes), bald)
+
+
+def numbers_of(said: Segmentation, classes: int, bald: float = math.nan) -> NDArray[np.float32]:
+    """Of what a model said already: the numbers of `answer`, float32 (4 + 2 C,)."""
     maps = {name: make(said.probabilities) for name, make in UNCERTAINTY_MAPS.items()}
-    bald = pool_top_area(bald_map(_members(predictor, stack, said.probabilities))) if turned else np.nan
     areas = np.bincount(said.class_map.reshape(-1), minlength=classes)[:classes] / said.class_map.size
     pooled = [pool_top_area(each) for each in maps.values()]
     by_class = pool_by_class(maps["entropy"], said.class_map, classes)
@@ -77,6 +83,18 @@ class AnswerCache:
         if numbers is None or (turned and np.isnan(numbers[NAMES.index("bald")])):
             return None
         return numbers
+
+    def many(self, model: str, digests: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+        """What the model said of each image it was asked about; `bald` may be NaN."""
+        found: dict[str, NDArray[np.float32]] = {}
+        with closing(self._connect()) as database:
+            for start in range(0, len(digests), _AT_ONCE):
+                some = digests[start : start + _AT_ONCE]
+                marks = ",".join("?" * len(some))
+                query = f"SELECT digest, numbers FROM answers WHERE model = ? AND digest IN ({marks})"  # noqa: S608
+                rows = database.execute(query, (model, *some))
+                found.update((digest, np.frombuffer(numbers, np.float32)) for digest, numbers in rows)
+        return found
 
     def put(self, model: str, digest: str, numbers: NDArray[np.float32]) -> None:
         """Remember."""
