@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from srpu_backend import write_back as module
-from srpu_backend.batch import COLD_START, Order
+from srpu_backend.batch import BATCH_BELOW, COLD_START, Order, score_of
 from srpu_backend.mirror import MirroredTask, TaskMirror
 from srpu_backend.prediction_files import Prediction, PredictionFiles
-from srpu_backend.write_back import TAB_TITLE, UNCERTAINTY_SAMPLING, write_back
+from srpu_backend.write_back import TAB_TITLE, UNCERTAINTY_SAMPLING, cold_start, write_back
 
 pytestmark = pytest.mark.fast
 
@@ -238,3 +238,101 @@ def test_without_predictions_label_studio_is_left_as_it_is(
 def test_a_prediction_made_from_other_task_data_is_not_used(files: PredictionFiles) -> None:
     assert files.get(3, _data(3)) is not None
     assert files.get(3, {"image": "another.png"}) is None
+
+
+def test_the_batch_comes_first_in_its_order_and_the_rest_by_confidence(
+    studio: FakeStudio, mirror: TaskMirror, files: PredictionFiles
+) -> None:
+    tell(studio, mirror, files, {5: score_of(0), 2: score_of(1)})
+    served = [task for task, _, _ in sorted(studio.predictions, key=lambda p: p[2])]
+    assert served[:2] == [5, 2]
+    rest = [files.get(task, _data(task)) for task in served[2:]]
+    confidences = [prediction.score for prediction in rest if prediction is not None]
+    assert confidences == sorted(confidences)
+
+
+def test_only_what_changed_its_place_is_told_again(
+    studio: FakeStudio, mirror: TaskMirror, files: PredictionFiles
+) -> None:
+    tell(studio, mirror, files, {5: score_of(0), 2: score_of(1), 7: score_of(2)})
+    assert studio.rescored == []
+    tell(studio, mirror, files, {2: score_of(1), 7: score_of(2), 3: score_of(3)})
+    assert studio.rescored == [3, 5]
+    scores = {task: score for task, _, score in studio.predictions}
+    assert (scores[3], scores[5]) == (score_of(3), max(BATCH_BELOW, 0.1))
+    tell(studio, mirror, files, {2: score_of(1), 7: score_of(2), 3: score_of(3)})
+    assert studio.rescored == [3, 5]
+
+
+def test_killed_while_places_are_told_no_task_has_two_predictions(
+    studio: FakeStudio, mirror: TaskMirror, files: PredictionFiles
+) -> None:
+    tell(studio, mirror, files)
+    order = {5: score_of(0), 2: score_of(1), 7: score_of(2)}
+    studio.killed_in = "rescore"
+    with pytest.raises(Killed):
+        tell(studio, mirror, files, order)
+    tell(studio, mirror, files, order)
+    assert studio.prediction_versions(1) == {NEW: 7}
+    assert {task: score for task, _, score in studio.predictions if task in order} == order
+
+
+def test_a_new_version_is_told_all_its_places(
+    studio: FakeStudio, mirror: TaskMirror, files: PredictionFiles, tmp_path: Path
+) -> None:
+    tell(studio, mirror, _files(tmp_path, OLD), {5: score_of(0)})
+    tell(studio, mirror, files, {4: score_of(0)})
+    assert min(studio.predictions, key=lambda p: p[2])[:2] == (4, NEW)
+
+
+def cold(studio: FakeStudio, mirror: TaskMirror, root: Path, order: Mapping[int, float]) -> int:
+    return cold_start(1, studio, mirror, Order(root / "told.json", COLD_START, order))
+
+
+def test_before_any_model_the_batch_is_served_in_its_order(
+    studio: FakeStudio, mirror: TaskMirror, tmp_path: Path
+) -> None:
+    assert cold(studio, mirror, tmp_path, {6: score_of(0), 3: score_of(1)}) == 2
+    assert studio.predictions == [(6, COLD_START, score_of(0)), (3, COLD_START, score_of(1))]
+    assert studio.fields["model_version"] == COLD_START
+    assert studio.fields["sampling"] == UNCERTAINTY_SAMPLING
+    assert cold(studio, mirror, tmp_path, {3: score_of(1), 7: score_of(2)}) == 1
+    assert Counter(task for task, _, _ in studio.predictions) == {6: 1, 3: 1, 7: 1}
+    assert studio.rescored == [6], "it left the batch without a label: it comes after the others"
+
+
+@pytest.mark.parametrize("where", ["import", "tab"])
+def test_killed_in_the_cold_start_and_told_again_the_end_is_the_same(
+    studio: FakeStudio, mirror: TaskMirror, tmp_path: Path, where: str
+) -> None:
+    order = {6: score_of(0), 3: score_of(1)}
+    studio.killed_in = where
+    with pytest.raises(Killed):
+        cold(studio, mirror, tmp_path, order)
+    cold(studio, mirror, tmp_path, order)
+    assert studio.prediction_versions(1) == {COLD_START: 2}
+    assert studio.fields["model_version"] == COLD_START
+
+
+def test_the_first_champion_takes_the_place_of_the_cold_start(
+    studio: FakeStudio, mirror: TaskMirror, files: PredictionFiles, tmp_path: Path
+) -> None:
+    cold(studio, mirror, tmp_path, {6: score_of(0)})
+    tell(studio, mirror, files)
+    assert studio.prediction_versions(1) == {NEW: 7}
+    assert studio.fields["model_version"] == NEW
+
+
+def test_a_project_that_holds_predictions_of_others_keeps_their_order(
+    studio: FakeStudio, mirror: TaskMirror, tmp_path: Path
+) -> None:
+    studio.predictions.append((3, "somebody-else", 0.2))
+    assert cold(studio, mirror, tmp_path, {6: score_of(0)}) == 0
+    assert studio.fields["model_version"] == "SRPU"
+
+
+def test_without_a_batch_a_project_is_left_as_it_is(
+    studio: FakeStudio, mirror: TaskMirror, tmp_path: Path
+) -> None:
+    assert cold(studio, mirror, tmp_path, {}) == 0
+    assert studio.fields["model_version"] == "SRPU"
