@@ -15,6 +15,7 @@ from model_zoo.decoders import stride
 from model_zoo.errors import BrokenModel
 from model_zoo.inference.engine_record import EngineName
 from model_zoo.inference.engines import Engine, load_engine
+from model_zoo.inference.mirrored import Mirrored
 from model_zoo.inference.tiles import BadImageStack, Band, Tiling, bands
 from model_zoo.integrity import verify
 from model_zoo.normalisation import normaliser, picture
@@ -42,12 +43,18 @@ class Predictor:
         self._background = background(card.classes)
 
     @classmethod
-    def load(cls, folder: Path, engine: EngineName = "auto", threads: int | None = None) -> Predictor:
+    def load(
+        cls,
+        folder: Path,
+        engine: EngineName = "auto",
+        threads: int | None = None,
+        mirrored: bool = False,
+    ) -> Predictor:
         """Load a model folder after checking its files against its card.
 
         `engine` is `auto` (what was chosen for this version, see `choice`; else ONNX Runtime, or torch where
-        there is no ONNX file) or the name of one; `threads` bounds the CPU threads of one prediction. Raises
-        `BrokenModel`.
+        there is no ONNX file) or the name of one; `threads` bounds the CPU threads of one prediction;
+        `mirrored` averages over mirror images, see `model_zoo.inference.mirrored`. Raises `BrokenModel`.
         """
         card = ModelCard.read(folder)
         verify(folder, card)
@@ -55,7 +62,8 @@ class Predictor:
             raise BrokenModel(
                 f"The card of {folder} names {len(card.classes)} classes for {card.spec.classes} outputs."
             )
-        return cls(card, load_engine(folder, card, engine, threads))
+        loaded = load_engine(folder, card, engine, threads)
+        return cls(card, Mirrored(loaded) if mirrored else loaded)
 
     def predict(self, stack: NDArray[Any]) -> Segmentation:
         """Segment one image: (D, H, W) or, for a model of single images, (H, W); any size, any depth of grey.

@@ -73,6 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of the intervals' draws (default 0)")
     parser.add_argument("--engine", choices=get_args(EngineName), default="auto")
+    parser.add_argument("--mirrored", action="store_true", help="average over mirror images, as predict does")
     add_json_argument(parser, "the scores")
     add_parent_argument(parser)
 
@@ -134,7 +135,9 @@ def _answers(options: argparse.Namespace, model: Path | None, manifest: Manifest
         return answers
     from model_zoo.inference import Predictor
 
-    return ModelAnswers(Predictor.load(model, engine=options.engine), manifest.classes)
+    return ModelAnswers(
+        Predictor.load(model, engine=options.engine, mirrored=options.mirrored), manifest.classes
+    )
 
 
 def _write_report(

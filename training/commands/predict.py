@@ -55,6 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="(default: auto, what was chosen for the model, else ONNX Runtime)",
     )
+    parser.add_argument(
+        "--mirrored",
+        action="store_true",
+        help="average over mirror images: a little better, four times slower",
+    )
     parser.add_argument("--threads", type=_count, metavar="N", help="CPU threads (default: one per core)")
     add_json_argument(parser, "the summary")
 
@@ -72,7 +77,9 @@ def run(options: argparse.Namespace) -> int:
     )
     folder = find_model(options.model, options.model_dir)
     with Bar() as report:
-        summary = predict_with(folder, options.images, asked, report, options.engine, options.threads)
+        summary = predict_with(
+            folder, options.images, asked, report, options.engine, options.threads, options.mirrored
+        )
     for image, reason in summary.left_out.items():
         print(f"{image} is left out: {reason}", file=sys.stderr)
     print(summary.model_dump_json() if options.json else "\n".join(_lines(summary)))

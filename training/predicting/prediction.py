@@ -155,10 +155,12 @@ def predict_with(
     report: Report = lambda what, done, total: None,
     engine: EngineName = "auto",
     threads: int | None = None,
+    mirrored: bool = False,
 ) -> PredictionSummary:
     """`predict_images` with the model of a folder; raises `BrokenModel`, too."""
-    predictor = Predictor.load(folder, engine, threads)
+    predictor = Predictor.load(folder, engine, threads, mirrored)
     identity = predictor.card.files.get(STATE_NAME) or sha256_of(folder / STATE_NAME)
+    identity += "-mirrored" if mirrored else ""
     return predict_images(predictor, identity, sources, options, time.monotonic, report)
 
 
