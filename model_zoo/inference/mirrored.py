@@ -1,8 +1,8 @@
 """Test-time augmentation: an image and its mirror images, answered alike and averaged.
 
-A micrograph has no up and no left, so a network should answer all four alike; where it does not, their mean is
-a little better than any (Moshkov et al., Test-time augmentation for deep learning-based cell
-segmentation on microscopy images, 2020). Four times the work.
+A micrograph has no up and no left, so a network should answer all four alike; where it does not, their mean
+is a little better than any (Moshkov et al., Test-time augmentation for deep learning-based cell segmentation
+on microscopy images, 2020). Four times the work.
 """
 
 from __future__ import annotations
