@@ -68,6 +68,12 @@ def asked(project: Project, settings: Settings) -> Asked:
     except UnknownStrategy as error:
         problems.append(f"{error} Until then tasks are ranked by {DEFAULT}.")
         strategy = find_strategy(DEFAULT)
+    if strategy.needs_members:
+        problems.append(
+            f"{strategy.name} asks the model about mirrored images too and is for folders (`python -m "
+            f"training rank`). Until another is chosen tasks are ranked by {DEFAULT}."
+        )
+        strategy = find_strategy(DEFAULT)
     if not (str(size).isdecimal() and 1 <= int(size) <= 10_000):
         problems.append(f"{LABEL_BATCH} is {size!r} and must be a number from 1 to 10000; 20 is taken.")
         size = 20

@@ -13,18 +13,20 @@ from stand_ins import CONFIG, FolderImages, load_threshold, publish
 
 from srpu_backend import pool
 from srpu_backend.annotator import Annotator, Champion
-from srpu_backend.batch import COLD_START, Place, read_batch, score_of, waiting
+from srpu_backend.batch import COLD_START, Place, read_batch, score_of, waiting, write_batch
 from srpu_backend.mirror import MirroredTask
 from srpu_backend.pool import predict_pool
 from srpu_backend.projects import Project, Projects
 from srpu_backend.ranking import asked, next_tasks, rank_pool, ranking_due
 from srpu_backend.settings import Settings
+from srpu_backend.status import status
 from srpu_backend.training_settings import training_overrides
 
 pytestmark = pytest.mark.fast
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 SIDE = 64
+_LABELLED: dict[str, Any] = {"task": 2, "place": 2, "arm": "strategy", "why": "."}
 
 
 class Lab:
@@ -135,6 +137,18 @@ def test_a_batch_stays_until_half_of_it_is_labelled_and_is_then_filled_up_behind
     assert not ranking_due(lab.project, lab.settings)
 
 
+def test_what_fills_up_a_batch_is_no_frame_nor_copy_of_what_is_left_in_it(lab: Lab) -> None:
+    lab.rank()
+    batch = read_batch(lab.project)
+    assert batch is not None
+    left = [Place(task=13, place=0, arm="strategy", why="."), Place(task=1, place=1, arm="strategy", why=".")]
+    lab.label(2)
+    write_batch(lab.project, batch.model_copy(update={"places": (*left, Place(**_LABELLED)), "pool": ""}))
+    order = lab.rank()
+    assert order[:2] == [13, 1] and len(order) == 6
+    assert not set(order[2:]) & {14, 15, 16, 17}
+
+
 def test_nothing_is_chosen_again_while_nothing_changes(lab: Lab) -> None:
     lab.settings = Settings(model_dir=lab.settings.model_dir, label_batch=100)
     first = lab.rank()
@@ -211,6 +225,12 @@ def test_a_misspelt_strategy_is_said_once_with_the_right_name_and_hybrid_ranks(l
     assert "'many'" in told["strategy_problem"]
 
 
+def test_a_strategy_that_would_ask_the_model_again_is_for_folders_and_that_is_said(lab: Lab) -> None:
+    lab.projects.remember(1, parameters={"strategy": "bald"})
+    wanted = asked(lab.project, lab.settings)
+    assert wanted.strategy.name == "hybrid" and "mirrored" in wanted.problem
+
+
 def test_the_status_tells_what_comes_next_and_why(lab: Lab) -> None:
     order = lab.rank()
     lab.label(order[0])
@@ -218,6 +238,9 @@ def test_the_status_tells_what_comes_next_and_why(lab: Lab) -> None:
     assert [entry["task"] for entry in told] == order[1:]
     assert [entry["rank"] for entry in told] == [1, 2, 3, 4, 5]
     assert json.dumps(told)
+    (shown,) = status(lab.settings, lambda id: [])["projects"]
+    assert shown["next"] == told and shown["strategy"] == "hybrid"
+    assert "not enough versions" in shown["more_labels"]
 
 
 def _marker(annotations: int, skipped: int = 0) -> str:
