@@ -19,6 +19,7 @@ import functools
 import http.server
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -386,6 +387,7 @@ def main() -> int:
     parser.add_argument("--bulk", type=int, metavar="N", help="instead: one request with so many kept tasks")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers end with us
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), options)
         machine = {"processor": processor_name(), "threads": processor_threads(), "load": os.getloadavg()[0]}
