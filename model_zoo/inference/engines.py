@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from model_zoo.card import ONNX_NAME, STATE_NAME, ModelCard
@@ -99,6 +98,9 @@ class OnnxEngine:
 
     def __init__(self, folder: Path, card: ModelCard, threads: int | None = None) -> None:
         path = onnx_file(folder)
+        # Imported at the first model: it starts threads when it is imported, and gunicorn forks.
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or 0
         options.log_severity_level = 3

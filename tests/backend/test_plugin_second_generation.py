@@ -139,7 +139,9 @@ def test_predict_takes_the_context(server: Any) -> None:
         "params": {"login": None, "password": None, "context": {"result": []}},
     }
     results = server.post("/predict", json=body).get_json()["results"]
-    assert results == [{"result": [], "score": 0.0, "model_version": "untrained"}]
+    (answer,) = results
+    assert (answer["result"], answer["score"], answer["model_version"]) == ([], 0.0, "untrained")
+    assert "SRPU_ALLOWED_IMAGE_FOLDERS" in answer["error"]  # the image of the task cannot be had
 
 
 @pytest.mark.parametrize(
